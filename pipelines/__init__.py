@@ -1,0 +1,1 @@
+"""Batch jobs over the same engines as the services."""

@@ -1,0 +1,1 @@
+"""The Bowerbird services, one package each."""

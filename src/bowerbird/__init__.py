@@ -1,0 +1,3 @@
+"""Bowerbird, the open visual discovery engine."""
+
+__version__ = "0.1.0"
