@@ -1,0 +1,115 @@
+"""The shape of the repository that `docs/architecture.md` promises."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SERVICES = sorted(path.name for path in (ROOT / "services").iterdir() if (path / "engine.py").exists())
+KERNELS = sorted(path.stem for path in (ROOT / "native/include/bowerbird").glob("*.hpp"))
+# Headers that are no kernel: what several kernels share.
+SHARED_HEADERS = {"device", "simd", "threads", "top_k"}
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """Files in git that match."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return [ROOT / line for line in listing.stdout.splitlines() if (ROOT / line).exists()]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_has_the_same_shape(service: str) -> None:
+    """README, __main__, config, engine and server stand in every service; __main__ is short."""
+    folder = ROOT / "services" / service
+    for name in ("README.md", "__init__.py", "__main__.py", "config.py", "engine.py", "server.py"):
+        assert (folder / name).is_file(), f"services/{service}/{name} is missing"
+    assert len((folder / "__main__.py").read_text().splitlines()) < 30
+
+
+def test_the_four_services_of_today_are_there() -> None:
+    """No service is an empty shell and none is lost."""
+    assert SERVICES == ["detector", "discovery", "embedder", "retrieval"]
+
+
+@pytest.mark.parametrize("kernel", sorted(set(KERNELS) - SHARED_HEADERS))
+def test_a_kernel_has_one_stem_everywhere(kernel: str) -> None:
+    """Header, source, binding, reference, property test and benchmark row share one word."""
+    assert list((ROOT / "native/src").glob(f"{kernel}*.cpp")), "no source"
+    assert (ROOT / f"native/bindings/{kernel}.cpp").is_file(), "no binding"
+    assert (ROOT / f"src/bowerbird/native/reference/{kernel}.py").is_file(), "no reference"
+    assert (ROOT / f"tests/property/test_native_{kernel}.py").is_file(), "no property test"
+    assert kernel in (ROOT / "benchmarks/bench_native.py").read_text(), "no benchmark row"
+
+
+def test_modules_are_named_by_topic() -> None:
+    """Names that say nothing are refused."""
+    vague = {"utils", "util", "helpers", "helper", "misc", "common", "manager", "stuff"}
+    found = [path for path in tracked("*.py", "*.cpp", "*.hpp") if vague & set(path.relative_to(ROOT).with_suffix("").parts)]
+
+    assert not found
+
+
+def test_the_changelog_opens_with_the_version() -> None:
+    """The newest heading of the changelog is the package version."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    headings = re.findall(r"^## \[?([^\]\s]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+    assert headings[0] == version
+    assert f'__version__ = "{version}"' in (ROOT / "src/bowerbird/__init__.py").read_text()
+
+
+def test_no_file_in_git_is_large() -> None:
+    """Pictures and models that travel with the code stay small: 12 MB at most each."""
+    large = [path for path in tracked() if path.stat().st_size > 12 * 2**20]
+
+    assert not large
+
+
+def test_no_unfinished_marks_in_the_code() -> None:
+    """Nothing is left for later inside the code."""
+    marks = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK|NotImplemented" r"Error)\b")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in tracked("*.py", "*.cpp", "*.hpp", "*.cu", "*.proto", "*.md")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if marks.search(line)
+    ]
+
+    assert not found
+
+
+def test_every_rpc_has_a_contract_test() -> None:
+    """Each RPC of the contract is called in tests/contract."""
+    calls = "\n".join(path.read_text() for path in (ROOT / "tests/contract").glob("test_*.py"))
+    rpcs = {
+        rpc
+        for proto in (ROOT / "protos/bowerbird/v1").glob("*.proto")
+        for rpc in re.findall(r"^\s*rpc (\w+)\(", proto.read_text(), re.MULTILINE)
+    }
+    uncalled = sorted(rpc for rpc in rpcs if not re.search(rf"\.{rpc}\(|\b{rpc}Request\(", calls))
+
+    assert rpcs
+    assert not uncalled
+
+
+def test_every_error_reason_is_raised_by_a_contract_test() -> None:
+    """Each reason of the closed list appears in tests/contract, tests/unit or tests/e2e."""
+    text = "\n".join(
+        path.read_text() for folder in ("contract", "unit", "e2e") for path in (ROOT / "tests" / folder).rglob("test_*.py")
+    )
+    source = (ROOT / "src/bowerbird/errors.py").read_text()
+    missing = [
+        f"{cls} ({reason})"
+        for cls, reason in re.findall(r"class (\w+)\(\w+\):.*?reason = \"(\w+)\"", source, re.DOTALL)
+        if reason not in text and not re.search(rf"\b{cls}\b", text)
+    ]
+
+    assert not missing
