@@ -55,7 +55,7 @@ def interleave(functions: Mapping[str, Callable[[], object]], repeats: int) -> d
         function()
     samples: dict[str, list[float]] = {name: [] for name in functions}
     for round_ in range(repeats):
-        names = list(functions) if round_ % 2 == 0 else list(reversed(functions))
+        names = list(functions)[:: 1 if round_ % 2 == 0 else -1]
         for name in names:
             start = time.perf_counter()
             functions[name]()
