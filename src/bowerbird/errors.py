@@ -25,11 +25,13 @@
       |   - SequenceNotReached   min_sequence is not visible yet
       + Unavailable              not now, another replica may do
       |   - Draining  NotReady  DependencyDown
+      |   - PackageUnavailable   a package of open data cannot be had here; raised by the fetcher, never over the wire
       + Cancelled
       + Unauthenticated          TOKEN_INVALID
       + PermissionDenied         ROLE_MISSING
       + DataLoss                 a file on disk is not what was written; nothing was loaded from it
       |   - StoreCorrupt  SnapshotCorrupt  ModelFileCorrupt
+      |   - ArchiveRefused       a fetched archive is damaged, altered or unsafe; never over the wire
       + Internal                 our fault
       |   - InferenceFailed
       + ConfigInvalid            raised at start only, never over the wire
@@ -229,6 +231,12 @@ class DependencyDown(Unavailable):
     reason = "DEPENDENCY_DOWN"
 
 
+class PackageUnavailable(Unavailable):
+    """A package of open data, or the client or library that reads it, is not to be had on this machine."""
+
+    reason = "PACKAGE_UNAVAILABLE"
+
+
 class Cancelled(BowerbirdError):
     """The client gave up."""
 
@@ -267,6 +275,12 @@ class ModelFileCorrupt(DataLoss):
     """A model file of the zoo fails its checksum or cannot be parsed."""
 
     reason = "MODEL_FILE_CORRUPT"
+
+
+class ArchiveRefused(DataLoss):
+    """A fetched archive has another checksum than pinned, is damaged, or would write where it must not."""
+
+    reason = "ARCHIVE_REFUSED"
 
 
 class Internal(BowerbirdError):

@@ -1,0 +1,30 @@
+"""`SOURCES.md`: who made the pictures of a corpus directory, and under which licence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bowerbird.corpora.files import replace_file
+from bowerbird.corpora.manifest import Source
+
+CREDITS_FILE = "SOURCES.md"
+_HEAD = """# Sources of these pictures
+
+Each picture keeps the licence of its source; `pictures.jsonl` repeats licence and attribution for every picture.
+Drawings were rendered to PNG and photographs made smaller; nothing else was changed. Whoever passes pictures on has to
+pass on attribution and licence with them, and to share alike where the licence says so (CC-BY-SA, GPL).
+
+| folder | made by | licence | package | version | originals |
+|---|---|---|---|---|---|
+"""
+
+
+def write_credits(directory: Path, sources: Iterable[Source]) -> Path:
+    """Path of the `SOURCES.md` that now credits these sources."""
+    rows = (
+        f"| {source.name} | {source.attribution} | {source.licence} | {source.registry}: {source.package} "
+        f"| {source.version} | <{source.homepage}> |\n"
+        for source in sources
+    )
+    return replace_file(directory / CREDITS_FILE, (_HEAD + "".join(rows)).encode())

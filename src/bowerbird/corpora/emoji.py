@@ -1,0 +1,164 @@
+"""Emoji drawn by several artists, joined on what they show.
+
+Icon sets are Iconify JSON files: SVG bodies by name. The names follow the Unicode short names (CLDR), but of different
+years, so a set that lists its code points is joined on those, and the others on any name that such a set has used.
+Skin tones and hair components are left out: one picture a concept and style.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bowerbird.corpora.slugs import slug
+from bowerbird.errors import ArchiveRefused
+
+_COMPONENT_GROUP = 2  # skin tones and hair, of which emoji are composed; not depictions
+_MIN_STYLES = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Concept:
+    """What an emoji shows: CLDR label and its slug, keywords, and the Unicode group, e.g. `food-drink`."""
+
+    slug: str
+    title: str
+    tags: tuple[str, ...]
+    category: str
+
+
+@dataclasses.dataclass(frozen=True)
+class IconSet:
+    """Icons of one style; `names` by code points, empty if the set does not list them."""
+
+    icons: Mapping[str, Mapping[str, Any]]
+    aliases: Mapping[str, Mapping[str, Any]]
+    width: float
+    height: float
+    names: Mapping[str, str]
+
+    def has(self, name: str) -> bool:
+        """Whether an icon of this name can be drawn."""
+        return name in self.icons or (name in self.aliases and self.has(self.aliases[name]["parent"]))
+
+
+def read_concepts(labels_dir: Path, keywords_dir: Path) -> dict[str, Concept]:
+    """Concepts by code points, e.g. `1F34E`, from emojibase-data (labels) and emojilib (keywords)."""
+    entries = _read_json(labels_dir / "package/en/data.json")
+    groups = {group["order"]: group["key"] for group in _read_json(labels_dir / "package/en/messages.json")["groups"]}
+    keywords = _read_json(keywords_dir / "package/dist/emoji-en-US.json")
+    concepts: dict[str, Concept] = {}
+    for entry in entries:
+        if entry.get("group") in (None, _COMPONENT_GROUP):
+            continue
+        raw_tags = [tag.replace("_", " ") for tag in keywords.get(entry["emoji"], entry.get("tags", []))]
+        tags = tuple(dict.fromkeys(tag for tag in raw_tags if slug(tag)))  # drops emoticons such as `:D`
+        concepts[_normal(entry["hexcode"])] = Concept(
+            slug(entry["label"]), entry["label"], tags, groups[entry["group"]]
+        )
+    return concepts
+
+
+def read_icons(directory: Path, names_dir: Path | None = None) -> IconSet:
+    """The icon set of a package; `names_dir`: a package whose list of code points also fits this one."""
+    raw = _read_json(directory / "package/icons.json")
+    chars = (names_dir or directory) / "package/chars.json"
+    names = {_normal(points): name for points, name in _read_json(chars).items()} if chars.exists() else {}
+    return IconSet(raw["icons"], raw.get("aliases", {}), raw.get("width", 16), raw.get("height", 16), names)
+
+
+def without_bodies(icons: IconSet) -> IconSet:
+    """The same names and aliases without the drawings, which take most of the memory."""
+    return dataclasses.replace(icons, icons=dict.fromkeys(icons.icons, {}))
+
+
+def join(concepts: Mapping[str, Concept], sets: Mapping[str, IconSet]) -> dict[str, dict[str, str]]:
+    """Icon name by concept slug, by style; only concepts that at least two styles have, if there are two."""
+    synonyms = _read_synonyms(concepts, sets)
+    joined = {style: dict(_match(concepts, icons, synonyms)) for style, icons in sets.items()}
+    count = Counter(concept for names in joined.values() for concept in names)
+    enough = min(_MIN_STYLES, len(sets))
+    return {
+        style: {concept: name for concept, name in names.items() if count[concept] >= enough}
+        for style, names in joined.items()
+    }
+
+
+def _match(
+    concepts: Mapping[str, Concept], icons: IconSet, synonyms: Mapping[str, list[str]]
+) -> Iterator[tuple[str, str]]:
+    for points, concept in concepts.items():
+        candidates = [icons.names.get(points, ""), concept.slug]
+        if not icons.names:
+            candidates += synonyms.get(concept.slug, [])
+        name = next((name for name in candidates if icons.has(name)), None)
+        if name is not None:
+            yield concept.slug, name
+
+
+def _read_synonyms(concepts: Mapping[str, Concept], sets: Mapping[str, IconSet]) -> dict[str, list[str]]:
+    """Names that some set uses for a concept, by its slug; without those that mean another concept as well."""
+    meanings: dict[str, set[str]] = {concept.slug: {concept.slug} for concept in concepts.values()}
+    for icons in sets.values():
+        concept_of = {name: concepts[points].slug for points, name in icons.names.items() if points in concepts}
+        for name, concept in concept_of.items():
+            meanings.setdefault(name, set()).add(concept)
+        for alias, entry in icons.aliases.items():
+            plain = set(entry) <= {"parent", "hidden"}  # not a mirrored one
+            if icons.names and plain and entry["parent"] in concept_of:
+                meanings.setdefault(alias, set()).add(concept_of[entry["parent"]])
+    synonyms: dict[str, list[str]] = {}
+    for name, slugs in sorted(meanings.items()):
+        if len(slugs) == 1:
+            synonyms.setdefault(*slugs, []).append(name)
+    return synonyms
+
+
+def draw(icons: IconSet, name: str, *, size_px: int) -> str:
+    """SVG document of an icon, `size_px` on both sides.
+
+    Raises:
+        ArchiveRefused: the icon is turned in a way that none of the pinned sets uses.
+    """
+    icon = _resolve(icons, name)
+    left, top = icon.get("left", 0), icon.get("top", 0)
+    width, height = icon.get("width", icons.width), icon.get("height", icons.height)
+    body = icon["body"]
+    if icon.get("rotate"):
+        raise ArchiveRefused(f"icon {name} is rotated, which this reader does not draw; pin a version that it knows")
+    if icon.get("hFlip"):
+        body = f'<g transform="translate({2 * left + width} 0) scale(-1 1)">{body}</g>'
+    if icon.get("vFlip"):
+        body = f'<g transform="translate(0 {2 * top + height}) scale(1 -1)">{body}</g>'
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{left} {top} {width} {height}" width="{size_px}" height="{size_px}">{body}</svg>'
+    )
+
+
+def _resolve(icons: IconSet, name: str) -> dict[str, Any]:
+    """Icon with the transformations of the aliases that lead to it."""
+    if name in icons.icons:
+        return dict(icons.icons[name])
+    alias = dict(icons.aliases[name])
+    icon = _resolve(icons, alias.pop("parent"))
+    for flip in ("hFlip", "vFlip"):
+        icon[flip] = bool(icon.get(flip)) != bool(alias.pop(flip, False))
+    return {**icon, **alias}
+
+
+def _normal(points: str) -> str:
+    """Code points without joiners and variation selectors, which the sets write or leave out as they like."""
+    parts = points.upper().split("-")
+    return "-".join(part for part in parts if part not in ("FE0F", "200D"))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ArchiveRefused(f"{path}: expected the JSON file of a pinned package: {error}; fetch it again") from error
