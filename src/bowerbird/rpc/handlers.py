@@ -1,0 +1,255 @@
+"""Everything that happens around a handler, bound once a method and wrapped once around each.
+
+A call costs some ten microseconds here: handlers are wrapped when they are registered (no lookup a call), metrics are
+bound (`bowerbird.rpc.metrics`), and what is rare (refusing, failing, logging) is off the straight path.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn, cast
+
+import grpc
+
+from bowerbird import telemetry
+from bowerbird.errors import BowerbirdError, Cancelled, DeadlineExceeded, Internal
+from bowerbird.rpc import status
+from bowerbird.rpc.auth import HEADER, Authoriser
+from bowerbird.rpc.context import REQUEST_ID_HEADER, RequestContext
+from bowerbird.rpc.metrics import RPC_METRICS
+from bowerbird.rpc.service import Method
+
+Behavior = Callable[[Any, grpc.ServicerContext], Any]
+
+_log = telemetry.get_logger("bowerbird.rpc")
+_NO_DEADLINE_S = 1e9  # the transport reports a missing deadline as one that is farther away than this
+_MAX_REQUEST_ID_CHARACTERS = 128
+_OK = grpc.StatusCode.OK
+_CALLERS_FAULTS = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.CANCELLED,
+    }
+)
+_OUR_FAULTS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.UNKNOWN})
+
+_process_prefix = secrets.token_hex(6)
+_call_numbers = itertools.count(1)
+
+
+def new_request_id() -> str:
+    """An id that no other process or call has."""
+    return f"{_process_prefix}-{next(_call_numbers)}"
+
+
+def method_kind(handler: grpc.RpcMethodHandler[Any, Any]) -> str:
+    """unary, client_stream, server_stream or bidi_stream: the label values that public dashboards know."""
+    if handler.request_streaming:
+        return "bidi_stream" if handler.response_streaming else "client_stream"
+    return "server_stream" if handler.response_streaming else "unary"
+
+
+class BoundMethod:
+    """One method of one service with everything that its calls need."""
+
+    def __init__(
+        self, service: str, name: str, kind: str, rules: Method, authoriser: Authoriser | None, access_log: str
+    ) -> None:
+        self.service = service
+        self.path = f"/{service}/{name}"
+        self.metrics = RPC_METRICS.method(service, name, kind)
+        self._rules = rules
+        self._authoriser = authoriser
+        self._access_log = access_log
+        self._wasted = telemetry.WASTED_COMPUTE_SECONDS_TOTAL.labels(service)
+
+    def begin(self, servicer_context: grpc.ServicerContext) -> RequestContext:
+        """The context of a call that has just come, already in the metrics."""
+        started = time.monotonic()
+        remaining_s = servicer_context.time_remaining()
+        request_id = ""
+        for key, value in servicer_context.invocation_metadata():
+            if key == REQUEST_ID_HEADER:
+                request_id = str(value)[:_MAX_REQUEST_ID_CHARACTERS]
+        if not request_id:
+            request_id = new_request_id()
+        if remaining_s is None or remaining_s > _NO_DEADLINE_S:
+            self.metrics.start(None)
+            allowed_s = self._rules.default_deadline_s
+        else:
+            self.metrics.start(remaining_s)
+            allowed_s = min(remaining_s, self._rules.max_deadline_s)
+        call = RequestContext(request_id, self.path, started, started + allowed_s, servicer_context)
+        servicer_context.set_trailing_metadata(((REQUEST_ID_HEADER, request_id),))
+        telemetry.SCOPE.set(call)  # the transport runs every call in a context of its own
+        return call
+
+    def admit(self, call: RequestContext, servicer_context: grpc.ServicerContext) -> None:
+        """Nothing, if the call may go on.
+
+        Raises:
+            DeadlineExceeded: it came too late.
+            Unauthenticated, PermissionDenied: its token does not allow it.
+        """
+        if call.deadline <= call.started:
+            raise DeadlineExceeded(f"the deadline of {self.path} had passed when the call came; allow more time")
+        if self._authoriser is not None:
+            header = dict(servicer_context.invocation_metadata()).get(HEADER, "")
+            self._authoriser.check(str(header), self._rules.role, self.path)
+
+    def succeed(self, call: RequestContext, servicer_context: grpc.ServicerContext) -> None:
+        """Count an answered call."""
+        seconds = time.monotonic() - call.started
+        self.metrics.finish(_OK, seconds)
+        if not servicer_context.is_active():
+            self._wasted.inc(seconds)
+        if self._access_log == "all":
+            _log.info("call answered", extra={"method": self.path, "code": "OK", "seconds": round(seconds, 6)})
+
+    def fail(self, call: RequestContext, error: Exception, servicer_context: grpc.ServicerContext) -> NoReturn:
+        """End the call with the status of `error`; never returns."""
+        seconds = time.monotonic() - call.started
+        own_code = servicer_context.code()  # type: ignore[attr-defined]
+        if own_code is not None and not isinstance(error, BowerbirdError):  # the handler has aborted by itself
+            self.metrics.finish(own_code, seconds)
+            raise error
+        if isinstance(error, BowerbirdError):
+            known = error
+        elif isinstance(error, grpc.RpcError) and not servicer_context.is_active():
+            known = Cancelled(f"the caller of {self.path} is gone")  # the transport says so when a stream is read
+        else:
+            known = Internal(f"internal error; the server's log has it under request id {call.request_id}")
+        code, reason = status.code_of(type(known)), status.reason_of(type(known))
+        self.metrics.finish(code, seconds, reason)
+        self._log_failure(code, reason, error, seconds)
+        rich = status.to_status(known, call.request_id)
+        servicer_context.set_trailing_metadata(((REQUEST_ID_HEADER, call.request_id), *status.trailers(known, rich)))
+        servicer_context.abort(code, rich.message)
+        raise AssertionError("abort returned")
+
+    def _log_failure(self, code: grpc.StatusCode, reason: str, error: Exception, seconds: float) -> None:
+        facts = {"method": self.path, "code": code.name, "reason": reason, "seconds": round(seconds, 6)}
+        if code in _OUR_FAULTS:  # always, whatever the access log says
+            _log.error("call failed: %s", error, exc_info=error, extra=facts)
+        elif self._access_log != "off":
+            _log.log(20 if code in _CALLERS_FAULTS else 30, "call failed: %s", error, extra=facts)
+
+
+def wrap(handler: grpc.RpcMethodHandler[Any, Any], bound: BoundMethod) -> grpc.RpcMethodHandler[Any, Any]:
+    """The same handler with the runtime around it."""
+    behavior = _behavior_of(handler)
+    if handler.response_streaming:
+        return _replace(handler, bound, _wrap_streaming(behavior, bound))
+    return _replace(handler, bound, _wrap_single(behavior, bound))
+
+
+def refuse(
+    handler: grpc.RpcMethodHandler[Any, Any], bound: BoundMethod, error: Callable[[], BowerbirdError], pool: object
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """A handler of the same shape that fails every call with `error`, on a pool that is never busy for long."""
+
+    def fail(_request: object, _context: grpc.ServicerContext) -> NoReturn:
+        raise error()
+
+    behavior = _wrap_streaming(fail, bound) if handler.response_streaming else _wrap_single(fail, bound)
+    return _replace(handler, bound, run_on(pool, behavior))
+
+
+def run_on(pool: object, behavior: Behavior) -> Behavior:
+    """`behavior`, marked for the transport to run it on `pool` instead of the server's."""
+    behavior.experimental_thread_pool = pool  # type: ignore[attr-defined]
+    return behavior
+
+
+def _wrap_single(behavior: Behavior, bound: BoundMethod) -> Behavior:
+    begin, admit, succeed = bound.begin, bound.admit, bound.succeed
+
+    def handle(request: Any, servicer_context: grpc.ServicerContext) -> Any:
+        call = begin(servicer_context)
+        try:
+            admit(call, servicer_context)
+            response = behavior(request, servicer_context)
+        except Exception as error:
+            bound.fail(call, error, servicer_context)
+        succeed(call, servicer_context)
+        return response
+
+    return handle
+
+
+def _wrap_streaming(behavior: Behavior, bound: BoundMethod) -> Behavior:
+    def handle(request: Any, servicer_context: grpc.ServicerContext) -> Iterator[Any]:
+        call = bound.begin(servicer_context)
+        try:
+            bound.admit(call, servicer_context)
+            yield from behavior(request, servicer_context)
+        except GeneratorExit:  # the caller is gone; `yield from` has closed the handler's generator
+            bound.metrics.finish(grpc.StatusCode.CANCELLED, time.monotonic() - call.started, Cancelled.reason)
+            raise
+        except Exception as error:
+            bound.fail(call, error, servicer_context)
+        bound.succeed(call, servicer_context)
+
+    return handle
+
+
+def _behavior_of(handler: grpc.RpcMethodHandler[Any, Any]) -> Behavior:
+    behaviors = (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream)
+    return next(behavior for behavior in behaviors if behavior is not None)
+
+
+def _replace(
+    handler: grpc.RpcMethodHandler[Any, Any], bound: BoundMethod, behavior: Behavior
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """The handler with another behaviour, and with the sizes of its messages counted."""
+    parse = cast(Callable[[bytes], Any], handler.request_deserializer)
+    serialize = cast(Callable[[Any], bytes], handler.response_serializer)
+    receive, send = bound.metrics.receive, bound.metrics.send
+
+    def deserialize_request(data: bytes) -> Any:
+        receive(len(data))
+        return parse(data)
+
+    def serialize_response(message: Any) -> bytes:
+        data = serialize(message)
+        send(len(data))
+        return data
+
+    make = {
+        "unary": grpc.unary_unary_rpc_method_handler,
+        "server_stream": grpc.unary_stream_rpc_method_handler,
+        "client_stream": grpc.stream_unary_rpc_method_handler,
+        "bidi_stream": grpc.stream_stream_rpc_method_handler,
+    }[method_kind(handler)]
+    made: grpc.RpcMethodHandler[Any, Any] = make(behavior, deserialize_request, serialize_response)
+    return made
+
+
+class Registrar:
+    """Stands in for the server when generated code registers a servicer; keeps the handlers instead."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+
+    def add_generic_rpc_handlers(self, _handlers: Sequence[grpc.GenericRpcHandler[Any, Any]]) -> None:
+        """Ignored: generated code registers the same handlers by name too."""
+
+    def add_registered_method_handlers(
+        self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
+    ) -> None:
+        """Keep the handlers of one service."""
+        self.handlers[service] = dict(handlers)
+
+
+def add_handlers(server: grpc.Server, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
+    """Serve these methods; as generated code does it, by name and, for older transports, by pattern."""
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, dict(handlers)),))
+    server.add_registered_method_handlers(service, dict(handlers))  # type: ignore[attr-defined]
