@@ -97,22 +97,22 @@ class BatchQueue(Generic[T, R]):
         self._last_push_at = -math.inf
         self._mean_gap_s = math.inf
         self._seconds_per_item = 0.0
+        self._swept = Taken[T, R]()  # dead entries on their way out
         self._swept_at = -math.inf
 
     def __len__(self) -> int:
         return len(self._by_deadline)
 
-    def push(self, entries: Sequence[Entry[T, R]], now: float) -> Taken[T, R]:
-        """Queues all entries or none; what comes back are dead entries that had to make room.
+    def push(self, entries: Sequence[Entry[T, R]], now: float) -> None:
+        """Queues all entries or none; entries that nobody waits for make room, and leave with the next `take`.
 
         A group larger than the whole queue is taken when the queue is empty, as it could never run otherwise.
 
         Raises:
             QueueFull: no room, with `retry_after_s` from the measured cost of what waits.
         """
-        dead = Taken[T, R]()
         if self._lacks_room(len(entries)) and now - self._swept_at >= SWEEP_EVERY_S:
-            dead = self._sweep(now)
+            self._sweep(now)
         if self._lacks_room(len(entries)):
             raise QueueFull(
                 f"{len(self)} items wait of at most {self.max_queue}, no room for {len(entries)}; try again later",
@@ -124,12 +124,13 @@ class BatchQueue(Generic[T, R]):
             heapq.heappush(self._by_deadline, (entry.deadline, next(self._order), entry))
             self._by_age.append(entry)
         self._observe_arrival(now)
-        return dead
 
     def next_due_s(self, now: float) -> float | None:
         """Seconds until a batch should run, 0 for at once; None while nothing waits."""
         while self._by_age and not self._by_age[0].is_waiting:
             self._by_age.popleft()
+        if self._swept.expired or self._swept.cancelled:
+            return 0.0
         if not self._by_age:
             return None
         company_is_likely = self._mean_gap_s < self.max_delay_s
@@ -139,7 +140,7 @@ class BatchQueue(Generic[T, R]):
 
     def take(self, now: float) -> Taken[T, R]:
         """The next batch, most urgent first, and the dead entries that stood before it."""
-        taken = Taken[T, R]()
+        taken, self._swept = self._swept, Taken()
         while self._by_deadline and len(taken.batch) < self.max_batch_size:
             _, _, entry = heapq.heappop(self._by_deadline)
             entry.is_waiting = False
@@ -147,10 +148,12 @@ class BatchQueue(Generic[T, R]):
         return taken
 
     def take_all(self) -> list[Entry[T, R]]:
-        """Everything that waits, most urgent first; the queue is empty afterwards."""
+        """Everything that waits, most urgent first, then what a sweep took out; the queue is empty afterwards."""
         entries = [entry for _, _, entry in sorted(self._by_deadline, key=lambda row: row[:2])]
+        entries += self._swept.expired + self._swept.cancelled
         self._by_deadline.clear()
         self._by_age.clear()
+        self._swept = Taken()
         return entries
 
     def observe_run(self, items: int, seconds: float) -> None:
@@ -168,18 +171,19 @@ class BatchQueue(Generic[T, R]):
         self._mean_gap_s = self._mean_gap_s + SMOOTHING * (gap_s - self._mean_gap_s) if known else gap_s
         self._last_push_at = now
 
-    def _sweep(self, now: float) -> Taken[T, R]:
-        """Takes out every dead entry."""
+    def _sweep(self, now: float) -> None:
+        """Takes every dead entry out of the waiting ones."""
         self._swept_at = now
-        taken = Taken[T, R]()
+        sorted_ = Taken[T, R]()
         for _, _, entry in self._by_deadline:
-            _sort_into(taken, entry, now)
-        for entry in taken.expired + taken.cancelled:
+            _sort_into(sorted_, entry, now)
+        for entry in sorted_.expired + sorted_.cancelled:
             entry.is_waiting = False
+        self._swept.expired += sorted_.expired
+        self._swept.cancelled += sorted_.cancelled
         self._by_deadline = [row for row in self._by_deadline if row[2].is_waiting]
         heapq.heapify(self._by_deadline)
         self._by_age = deque(entry for entry in self._by_age if entry.is_waiting)
-        return Taken(expired=taken.expired, cancelled=taken.cancelled)
 
 
 def _sort_into(taken: Taken[T, R], entry: Entry[T, R], now: float) -> None:

@@ -93,17 +93,18 @@ class Batcher(Generic[T, R]):
         """
         until = math.inf if deadline is None else deadline
         entries = [Entry[T, R](item, until, is_cancelled) for item in items]
+        if not entries:
+            return []
         with self._changed:
             if self._is_closed:
                 raise _draining()
             try:
-                dead = self._queue.push(entries, self._clock())
+                self._queue.push(entries, self._clock())
             except QueueFull as error:
                 self._count_shed(error.reason, len(entries))
                 raise
             self._depth.set(len(self._queue))
             self._changed.notify()
-        self._fail_dead(dead)
         return [entry.ticket for entry in entries]
 
     def infer(
