@@ -413,6 +413,14 @@ class TestPictureCache:
         assert decodes == [106, 212, None]
         assert cache.size_bytes == 640 * 424 * 3
 
+    def test_least_side_decodes_for_the_models_that_come_later(self, decodes: list[int | None]) -> None:
+        """With a least side the first asker decodes as large as the others will need."""
+        cache, data = PictureCache(1 << 22, least_side=212), encode(photo(640, 424), "JPEG")
+        first = cache.get_or_decode(data, 106)
+        assert first.pixels.shape[0] == 212
+        assert cache.get_or_decode(data, 212) is first
+        assert decodes == [212]
+
     def test_full_size_serves_any_detail(self, decodes: list[int | None]) -> None:
         """A small picture is held at full size and never decoded again for more than it has."""
         cache, data = PictureCache(1 << 20), encode(photo(), "PNG")
