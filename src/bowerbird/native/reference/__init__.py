@@ -1,4 +1,4 @@
-"""The kernels in plain NumPy: slow, obvious, and sharing nothing with the compiled ones, so that tests can trust them."""
+"""The kernels in plain NumPy: slow, obvious, sharing nothing with the compiled ones, so that tests can trust them."""
 
 from bowerbird.native.reference.nms import nms
 from bowerbird.native.reference.preprocess import preprocess
