@@ -1,0 +1,14 @@
+"""Model files and what runs them: the zoo, the runtimes behind one interface, the thread budget.
+
+zoo           a directory of small model files with a card each; nothing is loaded that its card does not vouch for
+engine        the interface of a runtime
+onnx_runtime  ONNX Runtime, on the processor or on CUDA
+threads       how many processor threads this process may keep busy
+settings      section [models]: threads, provider, zoo directory
+"""
+
+from bowerbird.models.engine import FloatArray, InferenceEngine
+from bowerbird.models.onnx_runtime import OnnxRuntimeEngine
+from bowerbird.models.settings import ModelsConfig
+
+__all__ = ["FloatArray", "InferenceEngine", "ModelsConfig", "OnnxRuntimeEngine"]
