@@ -7,6 +7,8 @@
 namespace bowerbird::bindings {
 namespace {
 
+constexpr std::int64_t max_boxes = 0xFFFFFFFF;
+
 const std::int64_t* class_ids(const py::object& classes, py::ssize_t num_boxes) {
     if (classes.is_none()) return nullptr;
     const auto array = py::reinterpret_borrow<py::array>(classes);
@@ -20,7 +22,7 @@ py::array_t<std::int64_t> run(const py::array& boxes, const py::array& scores, d
     NmsRequest request{};
     request.boxes = elements<float>(boxes, 2, "boxes");
     require_length(boxes, 1, 4, "boxes");
-    request.num_boxes = length(boxes, 0);
+    request.num_boxes = require_between(boxes.shape(0), 0, max_boxes, "boxes: number");
     require_finite(request.boxes, request.num_boxes * 4, "boxes");
     request.scores = elements<float>(scores, 1, "scores");
     require_length(scores, 0, boxes.shape(0), "scores");

@@ -11,7 +11,7 @@ namespace bowerbird {
 struct NmsRequest {
     const float* boxes;   // (N, 4) xyxy, finite
     const float* scores;  // (N), finite
-    std::size_t num_boxes;
+    std::size_t num_boxes;  // N < 2^32
     const std::int64_t* classes;  // (N), boxes of different classes never suppress each other; null: one class
     float max_iou;                // in [0, 1]; a pair at exactly this value survives
 };
