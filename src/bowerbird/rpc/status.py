@@ -132,6 +132,11 @@ def _class_of(reason: str) -> type[BowerbirdError] | None:
     return _BY_REASON.get(reason)
 
 
+def from_reason(reason: str, message: str) -> BowerbirdError:
+    """The error with this reason; Internal for one that a newer server may have."""
+    return (_class_of(reason) or errors.Internal)(message)
+
+
 def from_rpc_error(error: grpc.RpcError, target: str) -> BowerbirdError:
     """The error that the server raised, rebuilt; or the nearest one for a failure of the transport itself.
 
@@ -152,7 +157,7 @@ def from_rpc_error(error: grpc.RpcError, target: str) -> BowerbirdError:
             retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
     kind = _class_of(reason)
     if kind is None:
-        return _from_transport(code, details, target)
+        return from_code(code, target, details)
     return kind(details, field=field, retry_after_s=retry_after_s)
 
 
@@ -166,7 +171,7 @@ def _read_status(error: grpc.RpcError) -> status_pb2.Status | None:
     return None
 
 
-def _from_transport(code: grpc.StatusCode, details: str, target: str) -> BowerbirdError:
+def from_code(code: grpc.StatusCode, target: str, details: str = "") -> BowerbirdError:
     """The error for a status that the transport made, without our details."""
     if code is Code.UNAVAILABLE:
         return errors.DependencyDown(f"no answer from {target} ({details}); is the server running?", retry_after_s=1.0)
