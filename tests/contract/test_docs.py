@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("services/*/README.md"), *ROOT.glob("zoo/*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("services/*/README.md"), *ROOT.glob("zoo/*.md")]
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -39,8 +41,14 @@ def test_make_verbs_named_in_the_pages_exist() -> None:
 
 def bowerbird_commands() -> list[str]:
     """Each `bowerbird <verb>` that a shell block of a page shows."""
-    blocks = [block for page in PAGES for block in re.findall(r"```(?:sh|bash|console)\n(.*?)```", page.read_text(), re.DOTALL)]
-    return sorted({verb for block in blocks for verb in re.findall(r"^\$? ?(?:\.venv/bin/)?bowerbird ([a-z]+)", block, re.M)})
+    blocks = [
+        block
+        for page in PAGES
+        for block in re.findall(r"```(?:sh|bash|console)\n(.*?)```", page.read_text(), re.DOTALL)
+    ]
+    return sorted(
+        {verb for block in blocks for verb in re.findall(r"^\$? ?(?:\.venv/bin/)?bowerbird ([a-z]+)", block, re.M)}
+    )
 
 
 @pytest.mark.parametrize("verb", bowerbird_commands())

@@ -52,7 +52,9 @@ def test_a_kernel_has_one_stem_everywhere(kernel: str) -> None:
 def test_modules_are_named_by_topic() -> None:
     """Names that say nothing are refused."""
     vague = {"utils", "util", "helpers", "helper", "misc", "common", "manager", "stuff"}
-    found = [path for path in tracked("*.py", "*.cpp", "*.hpp") if vague & set(path.relative_to(ROOT).with_suffix("").parts)]
+    found = [
+        path for path in tracked("*.py", "*.cpp", "*.hpp") if vague & set(path.relative_to(ROOT).with_suffix("").parts)
+    ]
 
     assert not found
 
@@ -103,7 +105,9 @@ def test_every_rpc_has_a_contract_test() -> None:
 def test_every_error_reason_is_raised_by_a_contract_test() -> None:
     """Each reason of the closed list appears in tests/contract, tests/unit or tests/e2e."""
     text = "\n".join(
-        path.read_text() for folder in ("contract", "unit", "e2e") for path in (ROOT / "tests" / folder).rglob("test_*.py")
+        path.read_text()
+        for folder in ("contract", "unit", "e2e")
+        for path in (ROOT / "tests" / folder).rglob("test_*.py")
     )
     source = (ROOT / "src/bowerbird/errors.py").read_text()
     missing = [

@@ -20,7 +20,7 @@ CONCEPTS = (
     "rocket", "sailboat", "snail", "strawberry", "sunflower", "tiger-face", "tractor", "trophy", "umbrella",
     "watermelon", "whale",
 )  # fmt: skip
-PHOTOGRAPHS = {"chelsea": "cat", "coffee": "coffee", "astronaut": "astronaut"}  # scikit-image, CC0 or public domain
+PHOTOGRAPHS = {"cat": "cat", "cup-of-coffee": "coffee", "astronaut": "astronaut"}  # scikit-image, CC0 or public domain
 LONGER_SIDE_PX = 640
 
 
