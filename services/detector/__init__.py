@@ -1,0 +1,1 @@
+"""The detector service: pictures in, objects out."""
