@@ -1,0 +1,1 @@
+"""The discovery service: the front door that composes detector, embedder and retrieval."""

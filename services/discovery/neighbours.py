@@ -1,0 +1,69 @@
+"""The three services that discovery asks, reached over gRPC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bowerbird.errors import ConfigInvalid
+from bowerbird.rpc.clients import Connection, DetectorClient, EmbedderClient, RetrievalClient, connect
+
+from .config import UNSET, DiscoveryConfig
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """One client each; services at the same target share a connection."""
+
+    detector: DetectorClient
+    embedder: EmbedderClient
+    retrieval: RetrievalClient
+
+    def close(self) -> None:
+        """Disconnect."""
+        for client in (self.detector, self.embedder, self.retrieval):
+            client.connection.close()
+
+
+def connect_neighbours(config: DiscoveryConfig, *, token: str | None = None, health_check: bool = True) -> Neighbours:
+    """Clients for the targets of the settings; nothing is sent before the first call.
+
+    Args:
+        token: instead of the one in `auth_token_file`.
+        health_check: whether to leave out servers that say they are not ready.
+    Raises:
+        ConfigInvalid: the token or a certificate cannot be read.
+    """
+    token = token or _read_token(config.auth_token_file)
+    connections: dict[str, Connection] = {}
+
+    def link(target: str) -> Connection:
+        if target not in connections:
+            connections[target] = connect(
+                target,
+                token=token,
+                tls_ca=_given(config.tls_ca),
+                tls_cert=_given(config.tls_cert),
+                tls_key=_given(config.tls_key),
+                health_check=health_check,
+            )
+        return connections[target]
+
+    return Neighbours(
+        DetectorClient(link(config.detector_target)),
+        EmbedderClient(link(config.embedder_target)),
+        RetrievalClient(link(config.retrieval_target)),
+    )
+
+
+def _given(path: Path) -> Path | None:
+    return None if path == UNSET else path
+
+
+def _read_token(file: Path) -> str | None:
+    if file == UNSET:
+        return None
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        raise ConfigInvalid(f"[discovery] auth_token_file: cannot read {file}: {error.strerror}") from error
