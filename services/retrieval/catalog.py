@@ -1,0 +1,183 @@
+"""The indexes of one data directory: made, found, removed, restored.
+
+    data_dir/lock                       held by the one process that uses the directory
+    data_dir/page.key                   signs page tokens
+    data_dir/indexes/<name>/items.db    the truth; what is searched is rebuilt from it at start
+    data_dir/snapshots/<id>/            see `snapshots`
+
+An index appears and disappears by the rename of its directory, so an interrupted step leaves all of it or nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+import uuid
+from pathlib import Path
+
+from bowerbird.errors import IndexExists, IndexNotFound, NotReady, SnapshotCorrupt, StoreCorrupt
+
+from . import pages
+from .config import RetrievalConfig
+from .disk import PARTIAL_PREFIX, DirectoryLock, disk_faults, list_directories, move_directory, remove_directory
+from .items import IndexInfo, ModelRef, Shape, check_index_name
+from .live import LiveIndex
+from .snapshots import Progress, SnapshotCatalog
+from .store import FILE_NAME, Description, ItemStore, renew_uid
+
+
+class IndexCatalog:
+    """All live indexes by name. Look-ups never wait; what changes the set of indexes takes turns."""
+
+    def __init__(self, config: RetrievalConfig) -> None:
+        """
+        Raises:
+            ConfigInvalid: another process uses the data directory.
+        """
+        self._config = config
+        self._turn = threading.Lock()
+        self._indexes: dict[str, LiveIndex] | None = None
+        with disk_faults(config.data_dir):
+            config.data_dir.mkdir(parents=True, exist_ok=True)
+            self._lock = DirectoryLock(config.data_dir / "lock")
+
+    def load(self) -> None:
+        """Read every index into memory, once; until then the others raise NotReady.
+
+        Raises:
+            StoreCorrupt: a store is not what was written; its file is named.
+        """
+        with self._turn:
+            if self._indexes is not None:
+                return
+            directory = self._config.data_dir
+            with disk_faults(directory):
+                self.page_key = pages.load_key(directory / "page.key")
+                self._snapshots = SnapshotCatalog(directory / "snapshots")
+                found = list_directories(directory / "indexes")
+            loaded: dict[str, LiveIndex] = {}
+            try:
+                for path in found:
+                    loaded[path.name] = LiveIndex.open(path, self._config)
+            except BaseException:
+                for live in loaded.values():
+                    live.close()
+                raise
+            self._indexes = loaded
+
+    def close(self) -> None:
+        """Finish writes under way, close the stores and give the data directory back."""
+        with self._turn:
+            for live in (self._indexes or {}).values():
+                live.close()
+            self._indexes = None
+            self._lock.release()
+
+    @property
+    def indexes(self) -> dict[str, LiveIndex]:
+        """All indexes; a new dict whenever one comes or goes. Raises NotReady."""
+        if self._indexes is None:
+            raise NotReady("the indexes are not loaded: this server is starting or stopping", retry_after_s=1.0)
+        return self._indexes
+
+    @property
+    def snapshots(self) -> SnapshotCatalog:
+        """The snapshots. Raises NotReady."""
+        assert self.indexes is not None
+        return self._snapshots
+
+    def __getitem__(self, name: str) -> LiveIndex:
+        live = self.indexes.get(name)
+        if live is None:
+            known = ", ".join(sorted(self.indexes)) or "none yet"
+            raise IndexNotFound(f"no index {name!r}; there is: {known}. Create it first", field="index")
+        return live
+
+    def create(self, name: str, shape: Shape, model: ModelRef | None) -> LiveIndex:
+        """A new index, or the one of this name if it is the same. Raises IndexExists if it differs."""
+        check_index_name(name)
+        with self._turn:
+            existing = self.indexes.get(name)
+            if existing is not None:
+                _require_same(existing.info(), shape, model)
+                return existing
+            description = Description(
+                uuid.uuid4().hex, shape.dimension, shape.code_bits, create_time_s=time.time(), model=model
+            )
+            partial = self._partial()
+            try:
+                with disk_faults(partial):
+                    partial.mkdir()
+                    ItemStore.create(partial / FILE_NAME, description)
+                    move_directory(partial, self._directory(name))
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+            return self._add(name)
+
+    def delete(self, name: str) -> None:
+        """Remove an index and its files; its snapshots stay. Raises IndexNotFound."""
+        with self._turn:
+            live = self[name]
+            self._indexes = {key: value for key, value in self.indexes.items() if key != name}
+            live.close()
+            with disk_faults(self._directory(name)):
+                remove_directory(self._directory(name))
+
+    def restore(self, snapshot_id: str, name: str, on_progress: Progress) -> LiveIndex:
+        """A new index out of a snapshot. Raises IndexExists, SnapshotNotFound, SnapshotCorrupt, StorageFull."""
+        check_index_name(name)
+        self._require_free(name)
+        partial = self._partial()
+        try:
+            with disk_faults(partial):
+                partial.mkdir()
+                self.snapshots.extract(snapshot_id, partial / FILE_NAME, on_progress)
+            self._check_restored(partial / FILE_NAME, snapshot_id)
+            with self._turn:
+                self._require_free(name)
+                with disk_faults(partial):
+                    move_directory(partial, self._directory(name))
+                return self._add(name)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _add(self, name: str) -> LiveIndex:
+        """Serve the index whose files are in place; it is this thread's turn."""
+        live = LiveIndex.open(self._directory(name), self._config)
+        self._indexes = {**self.indexes, name: live}
+        return live
+
+    def _require_free(self, name: str) -> None:
+        if name in self.indexes:
+            raise IndexExists(f"index {name!r} exists; restore to another name, or delete it first", field="index")
+
+    def _check_restored(self, path: Path, snapshot_id: str) -> None:
+        """Check all of what a snapshot held, and make it an index of its own."""
+        try:
+            store = ItemStore.open(path, checkpoint_bytes=self._config.checkpoint_bytes)
+            try:
+                for _ in store.read_items():
+                    pass
+                renew_uid(store)
+            finally:
+                store.close()
+        except StoreCorrupt as error:
+            raise SnapshotCorrupt(f"snapshot {snapshot_id} holds no sound store: {error.message}") from error
+
+    def _directory(self, name: str) -> Path:
+        return self._config.data_dir / "indexes" / name
+
+    def _partial(self) -> Path:
+        return self._config.data_dir / "indexes" / f"{PARTIAL_PREFIX}partial-{uuid.uuid4().hex}"
+
+
+def _require_same(existing: IndexInfo, shape: Shape, model: ModelRef | None) -> None:
+    same_model = model is None or existing.model is None or model == existing.model
+    if (existing.dimension, existing.code_bits) == (shape.dimension, shape.code_bits) and same_model:
+        return
+    raise IndexExists(
+        f"index {existing.name!r} exists with dimension {existing.dimension}, {existing.code_bits} code bits and "
+        f"model {existing.model or 'none'}; use it as it is, delete it, or choose another name",
+        field="name",
+    )

@@ -1,0 +1,309 @@
+"""One index that is being served: its store, its arrays, and the writes that change both.
+
+A write is planned against what the store will say, committed to disk, and only then shown to searches; a write that
+fails leaves both as they were.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bowerbird import telemetry
+from bowerbird.errors import BowerbirdError, FieldTypeMismatch, IndexNotFound, ModelIndexMismatch
+
+from .budget import Budget
+from .codes import CodeIndex, create_code_index
+from .commits import CommitQueue
+from .config import RetrievalConfig
+from .fields import MAX_FIELDS, FieldType, FieldValue, type_of
+from .filters import Filter, match
+from .index import MemoryIndex, Slots
+from .items import DeleteResult, IndexInfo, ModelRef, Record
+from .store import FILE_NAME, Description, ItemStore, with_write
+
+_log = telemetry.get_logger(__name__)
+_COMPACT_ABOVE_SLOTS = 4096
+"""Below, dead slots cost less than moving the others."""
+
+
+@dataclass
+class _Upsert:
+    """Records by position in the batch, until `plan` has sorted out those that are stored."""
+
+    records: Mapping[int, Record]
+    model: ModelRef | None
+    budget: Budget
+    shares: bool = True
+    done: bool = False
+    error: BowerbirdError | None = None
+    faults: dict[int, BowerbirdError] = field(default_factory=dict)
+    stored: list[Record] = field(default_factory=list)
+    after: Description | None = None
+
+
+@dataclass
+class _Delete:
+    chosen: Sequence[str] | Filter
+    budget: Budget
+    shares: bool = False
+    done: bool = False
+    error: BowerbirdError | None = None
+    deleted: int = 0
+    sequence: int = 0
+
+
+class LiveIndex:
+    """Store and arrays of one index."""
+
+    def __init__(self, name: str, store: ItemStore, config: RetrievalConfig) -> None:
+        self.name = name
+        self._config = config
+        self._store = store
+        self._commits = CommitQueue()
+        self._description = store.describe()
+        self._closed = False
+        shape = self._description.shape
+        code_index = self._code_index(self._description.items)
+        capacity = self._description.items + max(1024, self._description.items // 4)
+        self.memory = MemoryIndex(Slots(shape, capacity, code_index), shape)
+        self.memory.load(store.read_items(), self._description)
+        self._gauge()
+
+    @classmethod
+    def open(cls, directory: Path, config: RetrievalConfig) -> LiveIndex:
+        """The index whose store is in `directory`, ready to be searched.
+
+        Raises:
+            StoreCorrupt: the store is not what was written.
+        """
+        start = time.perf_counter()
+        path = directory / FILE_NAME
+        store = ItemStore.open(path, checkpoint_bytes=config.checkpoint_bytes, verify=config.verify_on_open)
+        try:
+            live = cls(directory.name, store, config)
+        except BaseException:
+            store.close()
+            raise
+        seconds = time.perf_counter() - start
+        telemetry.RECOVERY_SECONDS.labels(live.name).set(seconds)
+        _log.info("index loaded", extra={"index": live.name, "items": live.memory.view.live, "seconds": seconds})
+        return live
+
+    def close(self) -> None:
+        """Let the write under way finish, refuse later ones, and close the store."""
+        with self._commits.exclusive():
+            if not self._closed:
+                self._closed = True
+                self._store.close()
+
+    @property
+    def uid(self) -> str:
+        """Identity of the index: another one by the same name has another."""
+        return self._description.uid
+
+    def info(self) -> IndexInfo:
+        """What this index is."""
+        known, view = self._description, self.memory.view
+        return IndexInfo(
+            name=self.name,
+            dimension=known.dimension,
+            code_bits=known.code_bits,
+            model=known.model,
+            items=view.live,
+            sequence=view.sequence,
+            create_time_s=known.create_time_s,
+            backend=view.slots.code_index.name,
+            fields=tuple(sorted(known.fields)),
+        )
+
+    @property
+    def model(self) -> ModelRef | None:
+        """The model whose embeddings this index holds, None until a write named one."""
+        return self._description.model
+
+    def upsert(
+        self, records: Mapping[int, Record], model: ModelRef | None, budget: Budget
+    ) -> tuple[int, int, Mapping[int, BowerbirdError]]:
+        """Insert or replace `records`, keyed by position in the batch; of equal ids the last good one is stored.
+
+        Returns:
+            The sequence of the write, the number of items stored, and the fault of each other position.
+        Raises:
+            ModelIndexMismatch: the index holds embeddings of another model.
+            StorageFull: nothing was written.
+        """
+        write = self._commits.submit(_Upsert(records, model, budget), self._commit_upserts)
+        assert write.after is not None
+        telemetry.INDEX_WRITES_TOTAL.labels(self.name, "upsert", "ok").inc(len(write.stored))
+        telemetry.INDEX_WRITES_TOTAL.labels(self.name, "upsert", "refused").inc(len(write.faults))
+        return write.after.sequence, len(write.stored), write.faults
+
+    def delete(self, chosen: Sequence[str] | Filter, budget: Budget) -> DeleteResult:
+        """Delete the items with these ids, or that match this filter; gone from the files on return.
+
+        Raises:
+            FilterInvalid: the filter does not fit the fields.
+            StorageFull: nothing was deleted.
+        """
+        write = self._commits.submit(_Delete(chosen, budget), self._commit_delete)
+        telemetry.INDEX_WRITES_TOTAL.labels(self.name, "delete", "ok").inc(write.deleted)
+        return DeleteResult(write.sequence, write.deleted)
+
+    def ids_after(self, item_id: str, limit: int) -> list[str]:
+        """Up to `limit` stored ids that sort after `item_id`, in order."""
+        self._check_open()
+        return self._store.ids_after(item_id, limit)
+
+    def copy_store(self, target: Path, on_progress: Callable[[float], None]) -> None:
+        """Write a consistent copy of the store to `target` while reads and writes go on.
+
+        Deletes of that time stay in the log, which the copy reads from, and are taken out of it at the end.
+        """
+        self._check_open()
+        try:
+            self._store.copy_to(target, on_progress)
+        finally:
+            with self._commits.exclusive():
+                if not self._closed:
+                    self._store.purge_log()
+
+    def _commit_upserts(self, group: Sequence[_Upsert]) -> None:
+        """Plan, store and publish the writes of one group, in order, in one transaction."""
+        self._check_open()
+        after, new_ids = self._description, set[str]()
+        for write in group:
+            after = self._plan(write, after, new_ids)
+        planned = [write for write in group if write.stored]
+        if planned:
+            self.memory.reserve(sum(len(write.stored) for write in planned))
+            start = time.perf_counter()
+            with self._store.transaction():
+                for write in planned:
+                    self._store.put(write.stored)
+                self._store.set_description(after)
+            telemetry.STORE_COMMIT_SECONDS.labels(self.name).observe(time.perf_counter() - start)
+            self._description = after
+        for write in planned:
+            self._publish(write)
+        for write in group:
+            write.done = True
+        if planned:
+            self._settle()
+
+    def _plan(self, write: _Upsert, before: Description, new_ids: set[str]) -> Description:
+        """Choose what `write` stores; returns what the store will say after it, `before` if it changes nothing."""
+        try:
+            write.budget.check()
+            model = _bind_model(before.model, write.model, self.name)
+        except BowerbirdError as error:
+            write.error = error
+            return before
+        kinds, chosen = dict(before.fields), dict[str, Record]()
+        for position, record in write.records.items():
+            try:
+                kinds = _extend_kinds(kinds, record.fields)
+            except FieldTypeMismatch as error:
+                write.faults[position] = error
+                continue
+            chosen[record.item_id] = record
+        write.stored, write.after = list(chosen.values()), before
+        if chosen:
+            fresh = {item_id for item_id in chosen if item_id not in self.memory and item_id not in new_ids}
+            new_ids |= fresh
+            write.after = with_write(before, items=before.items + len(fresh), model=model, fields=kinds)
+        return write.after
+
+    def _publish(self, write: _Upsert) -> None:
+        assert write.after is not None
+        self.memory.apply(
+            [record.item_id for record in write.stored],
+            np.stack([record.row for record in write.stored]),
+            np.stack([record.code for record in write.stored]),
+            [record.fields for record in write.stored],
+            kinds=write.after.fields,
+            sequence=write.after.sequence,
+        )
+
+    def _commit_delete(self, group: Sequence[_Delete]) -> None:
+        """Delete in a transaction of its own, then take the deleted content out of the log."""
+        self._check_open()
+        (write,) = group
+        write.budget.check()
+        item_ids = self._choose(write.chosen)
+        if item_ids:
+            before = self._description
+            after = with_write(before, items=before.items - len(item_ids), model=before.model, fields=before.fields)
+            with self._store.transaction():
+                self._store.remove(item_ids)
+                self._store.set_description(after)
+            self._description = after
+            self.memory.remove(item_ids, sequence=after.sequence)
+            self._store.purge_log()
+            self._settle()
+        write.deleted, write.sequence, write.done = len(item_ids), self._description.sequence, True
+
+    def _choose(self, chosen: Sequence[str] | Filter) -> list[str]:
+        """The ids of the items to delete that are there, each once."""
+        if not isinstance(chosen, Filter):
+            return [item_id for item_id in dict.fromkeys(chosen) if item_id in self.memory]
+        view = self.memory.view
+        matches = match(chosen, view.slots.columns, view.count) & view.alive[: view.count]
+        return [view.slots.item_ids[slot] for slot in np.flatnonzero(matches).tolist()]
+
+    def _settle(self) -> None:
+        """What a write leaves to do: compaction and gauges."""
+        view = self.memory.view
+        if view.count > _COMPACT_ABOVE_SLOTS and self.memory.dead_ratio() > self._config.compact_dead_ratio:
+            self.memory.compact(self._code_index(view.live))
+        elif self._config.backend == "auto" and view.live > self._config.ivf_above_items:
+            self.memory.scan_with("faiss-ivf", lambda: self._code_index(view.live))
+        self._gauge()
+
+    def _gauge(self) -> None:
+        view = self.memory.view
+        telemetry.INDEX_ITEMS.labels(self.name).set(view.live)
+        telemetry.INDEX_SEQUENCE.labels(self.name).set(view.sequence)
+        slot_bytes = view.slots.rows[:1].nbytes + view.slots.codes[:1].nbytes
+        telemetry.INDEX_MEMORY_BYTES.labels(self.name).set(slot_bytes * view.count)
+
+    def _code_index(self, items: int) -> CodeIndex:
+        config = self._config
+        return create_code_index(
+            config.backend, items, ivf_above_items=config.ivf_above_items, threads=config.search_threads
+        )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise IndexNotFound(f"index {self.name!r} was deleted or this server is stopping", field="index")
+
+
+def _bind_model(bound: ModelRef | None, given: ModelRef | None, index: str) -> ModelRef | None:
+    """The model an index has after a write that names `given`."""
+    if bound is None or bound == given:
+        return given
+    raise ModelIndexMismatch(
+        f"index {index!r} holds embeddings of {bound}, the write names {given or 'no model'}; "
+        "use that model, or another index",
+        field="model",
+    )
+
+
+def _extend_kinds(kinds: dict[str, FieldType], fields: Mapping[str, FieldValue]) -> dict[str, FieldType]:
+    """Types of all fields once an item with these `fields` is stored."""
+    new = {}
+    for name, value in fields.items():
+        kind, held = type_of(value), kinds.get(name)
+        if held is None:
+            new[name] = kind
+        elif held is not kind:
+            raise FieldTypeMismatch(f"field {name!r} is {held.value}, got {kind.value} {value!r}", field=name)
+    if not new:
+        return kinds
+    if len(kinds) + len(new) > MAX_FIELDS:
+        raise FieldTypeMismatch(f"an index has at most {MAX_FIELDS} fields; {', '.join(new)} would be more")
+    return {**kinds, **new}

@@ -1,0 +1,146 @@
+"""The best slots of one view for a query: filter, scan of the codes, exact re-ranking of the candidates.
+
+Legend: S slots, Q queries, K candidates, D dimensions, W bytes a code.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from bowerbird import native, telemetry
+from bowerbird.vectors import CodeArray, FloatArray
+
+from .budget import Budget
+from .fields import SlotArray
+from .filters import Filter, match
+from .index import View
+
+T = TypeVar("T")
+
+_SERVICE = "retrieval"
+_SCORE_ALL_RATIO = 0.01
+"""A filter that leaves less than this is answered by scoring all that is left: cheaper than scanning everything."""
+
+Ranked = list[list[tuple[int, float]]]
+"""Slot and score, best first, a query."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to rank and how.
+
+    Attributes:
+        top_k: results wanted.
+        candidates: scored exactly after the scan, at least `top_k`.
+        exact: score every row.
+        filter: conditions, None: none.
+        leave_out: a slot that must not be found, None: none.
+        threads: of this search.
+    """
+
+    top_k: int
+    candidates: int
+    exact: bool
+    filter: Filter | None
+    leave_out: int | None
+    threads: int
+
+
+def rank(view: View, embeddings: FloatArray, codes: CodeArray | None, plan: Plan, budget: Budget) -> Ranked:
+    """The best slots for each query; equal scores by item id.
+
+    Args:
+        embeddings: (Q, D) float32.
+        codes: (Q, W) uint8; None: every row is scored.
+    Raises:
+        FilterInvalid: the filter does not fit the fields.
+        DeadlineExceeded, Cancelled: nobody waits any more.
+    """
+    budget.check()
+    mask, allowed = _time("filter", lambda: _allow(view, plan))
+    budget.check()
+    few = allowed <= plan.candidates or (bool(plan.filter) and allowed < _SCORE_ALL_RATIO * view.live)
+    if not allowed:
+        return [[] for _ in embeddings]
+    if codes is None or plan.exact or few:
+        slots = _allowed_slots(view, mask)
+        return _time("rerank", lambda: _score_all(view, embeddings, slots, plan, budget))
+    rows = view.slots.codes[: view.count]
+    _, candidates = _time(
+        "scan",
+        lambda: view.slots.code_index.search(rows, codes, plan.candidates, mask=mask, threads=plan.threads),
+    )
+    budget.check()
+    return _time("rerank", lambda: _score_candidates(view, embeddings, candidates, plan))
+
+
+def _allow(view: View, plan: Plan) -> tuple[CodeArray | None, int]:
+    """Packed mask of the slots that may be found (None: all), and their number."""
+    if not plan.filter and plan.leave_out is None:
+        return view.mask, view.live
+    keep = view.alive[: view.count].copy()
+    if plan.filter:
+        keep &= match(plan.filter, view.slots.columns, view.count)
+    if plan.leave_out is not None:
+        keep[plan.leave_out] = False
+    return np.packbits(keep, bitorder="little"), int(np.count_nonzero(keep))
+
+
+def _allowed_slots(view: View, mask: CodeArray | None) -> SlotArray:
+    if mask is None:
+        return np.arange(view.count)
+    return np.flatnonzero(np.unpackbits(mask, count=view.count, bitorder="little"))
+
+
+def _score_candidates(view: View, embeddings: FloatArray, candidates: SlotArray, plan: Plan) -> Ranked:
+    """All candidates scored and put in order, then cut."""
+    rows = view.slots.rows[: view.count]
+    width = candidates.shape[1]
+    scores, slots = native.rerank(rows, embeddings, candidates, width, num_threads=plan.threads)
+    return [_cut(view, *pair, plan.top_k) for pair in zip(scores, slots, strict=True)]
+
+
+def _score_all(view: View, embeddings: FloatArray, slots: SlotArray, plan: Plan, budget: Budget) -> Ranked:
+    """Every one of `slots` scored, a query at a time: candidate lists of all queries would be large."""
+    ranked = []
+    for embedding in embeddings:
+        budget.check()
+        ranked.append(_score_one(view, embedding[None], slots[None], plan))
+    return ranked
+
+
+def _score_one(view: View, embedding: FloatArray, slots: SlotArray, plan: Plan) -> list[tuple[int, float]]:
+    """The best of many; where the last place is tied, as many as it takes to see all who share it."""
+    rows = view.slots.rows[: view.count]
+    wanted = min(plan.top_k + 1, slots.shape[1])
+    while True:
+        scores, best = native.rerank(rows, embedding, slots, wanted, num_threads=plan.threads)
+        if wanted == slots.shape[1] or scores[0, plan.top_k - 1] > scores[0, -1]:
+            return _cut(view, scores[0], best[0], plan.top_k)
+        wanted = min(4 * wanted, slots.shape[1])
+
+
+def _cut(view: View, scores: FloatArray, slots: npt.NDArray[np.int64], top_k: int) -> list[tuple[int, float]]:
+    """The first `top_k` of results in order of score, equal scores by item id."""
+    found = int(np.count_nonzero(slots >= 0))
+    head = scores[: min(top_k + 1, found)]
+    tied = bool((head[1:] == head[:-1]).any())
+    shown = found if tied else min(top_k, found)
+    pairs = list(zip(slots[:shown].tolist(), scores[:shown].tolist(), strict=True))
+    if tied:
+        pairs.sort(key=lambda pair: (-pair[1], view.slots.item_ids[pair[0]]))
+    return pairs[:top_k]
+
+
+def _time(stage: str, work: Callable[[], T]) -> T:
+    start = time.perf_counter()
+    try:
+        return work()
+    finally:
+        telemetry.record_stage(_SERVICE, stage, time.perf_counter() - start)
