@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib import resources
@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from bowerbird.boxes import Region
 
+FieldValue = str | int | float | bool
 Timings = Sequence[tuple[str, float]]
 
 TILE_PX = 224
@@ -213,3 +214,14 @@ def _render_credits(lines: Sequence[str]) -> str:
         return ""
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<footer><h2>Pictures and licences</h2><ul>{items}</ul></footer>"
+
+
+def collect_credits(records: Iterable[Mapping[str, FieldValue]]) -> list[str]:
+    """One line a source, with its licence, of the pictures shown; of those that state either."""
+    lines = {
+        f"{record.get('source') or 'pictures'}: {record.get('attribution') or 'unknown'}"
+        f" ({record.get('licence') or 'licence not stated'})"
+        for record in records
+        if record.get("licence") or record.get("attribution")
+    }
+    return sorted(lines)
