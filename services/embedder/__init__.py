@@ -1,0 +1,1 @@
+"""The embedder service: pictures or regions in, vectors and binary codes out."""
