@@ -1,8 +1,8 @@
 """The part of kustomize that our overlays use, strict: a patch without a target, or a path that is missing, raises.
 
 It exists so that the overlays are checked where neither kustomize nor kubectl is installed; where kubectl is, a test
-compares the two. Supported: resources, images, patches (RFC 6902 lists, and `$patch: delete`), with `target` by kind and
-name, both regular expressions. Anything else in a kustomization raises.
+compares the two. Supported: namespace, resources, images, patches (RFC 6902 lists, and `$patch: delete`) with a
+`target` by kind and name, both regular expressions. Anything else in a kustomization raises.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def render_text(text: str, folder: Path) -> list[Manifest]:
     manifests: list[Manifest] = []
     for resource in kustomization.get("resources", []):
         path = (folder / resource).resolve()
+        if path.is_file() and not path.is_relative_to(folder.resolve()):
+            raise OverlayError(f"{folder}: {resource} is a file of another kustomization, which kustomize refuses")
         manifests += render(path) if path.is_dir() else load(path)
     for image in kustomization.get("images", []):
         _set_image(manifests, image, folder)
