@@ -1,33 +1,27 @@
-"""Serve discovery alone: `python -m services.discovery`; detector, embedder and retrieval are other processes."""
-
-from __future__ import annotations
+"""The discovery service as a process: `python -m services.discovery`; whom it asks are other processes."""
 
 import sys
 
-from bowerbird.config import check_sections, load
+from bowerbird import config
 from bowerbird.errors import ConfigInvalid
 from bowerbird.rpc.server import ServerConfig, serve
 
 from .config import DiscoveryConfig
-from .engine import DiscoveryEngine
-from .neighbours import connect_neighbours
+from .neighbours import build_engine, connect_neighbours
 from .server import build_services
 
 
 def main() -> int:
-    """Exit code of the process."""
-    check_sections({"server", "discovery"})
-    server, config = load(ServerConfig, "server"), load(DiscoveryConfig, "discovery")
-    near = connect_neighbours(config)
-    engine = DiscoveryEngine(config, detector=near.detector, embedder=near.embedder, retrieval=near.retrieval)
+    """Serve until told to stop; the exit code."""
     try:
-        return serve(server, build_services(engine))
-    finally:
-        near.close()
+        config.check_sections({"server", "discovery"})
+        server_config, own = config.load(ServerConfig, "server"), config.load(DiscoveryConfig, "discovery")
+        neighbours = connect_neighbours(own)
+    except ConfigInvalid as error:
+        sys.stderr.write(f"cannot start: {error}\n")
+        return 2
+    return serve(server_config, build_services(build_engine(own, neighbours), close=neighbours.close))
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ConfigInvalid as error:
-        sys.exit(f"configuration: {error}")
+    sys.exit(main())

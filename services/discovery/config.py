@@ -32,13 +32,11 @@ class DiscoveryConfig:
     """Seconds that a picture is held after its last use; a person who looks at results comes back within minutes."""
     image_token_bytes: int = 256 << 20
     """Bytes of pictures held; about 3,000 photographs of 80 KiB."""
-    model_check_s: float = 5.0
-    """Seconds for which the model of an index is remembered; a search costs no question about it in between."""
     detect_threads: int = 32
     """Detections that run beside the embedding of their picture at once; as many as the server has workers."""
 
     def __post_init__(self) -> None:
-        for name in ("image_token_ttl_s", "image_token_bytes", "model_check_s", "detect_threads"):
+        for name in ("image_token_ttl_s", "image_token_bytes", "detect_threads"):
             if not getattr(self, name) > 0:
                 raise ConfigInvalid(f"[discovery] {name}: expected more than 0, got {getattr(self, name)}")
         if (self.tls_cert == UNSET) != (self.tls_key == UNSET):

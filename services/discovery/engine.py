@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from bowerbird import telemetry
 from bowerbird.boxes import Region
-from bowerbird.errors import ArgumentInvalid, ModelIndexMismatch
+from bowerbird.errors import ArgumentInvalid, BowerbirdError, ModelIndexMismatch, VectorInvalid
 
 from .config import DiscoveryConfig
 from .ports import DEFAULT_INDEX, Answer, Detected, Detector, Embedded, Embedder, Found, Model, Retrieval
@@ -76,13 +76,10 @@ class DiscoveryEngine:
         retrieval: Retrieval,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._config = config
         self._detector = detector
         self._embedder = embedder
         self._retrieval = retrieval
-        self._clock = clock
         self._tokens = ImageTokens(max_bytes=config.image_token_bytes, ttl_s=config.image_token_ttl_s, clock=clock)
-        self._index_models: dict[str, tuple[float, Model]] = {}
         self._beside = ThreadPoolExecutor(config.detect_threads, thread_name_prefix="detect")
 
     def analyze(self, data: bytes, options: DetectOptions) -> Discovery:
@@ -161,13 +158,17 @@ class DiscoveryEngine:
 
     def _search(self, data: bytes, region: Region | None, index: str, params: Any) -> tuple[Embedded, Found]:
         index = index or DEFAULT_INDEX
-        expected = self._model_of(index)
         embedded = self._time("embed", lambda: self._embedder.embed(data, region))
-        self._check_models(index, expected, embedded)
-        found = self._time(
-            "search",
-            lambda: self._retrieval.search(embedded.embedding, code=embedded.code, index=index, params=params),
-        )
+        try:
+            found = self._time(
+                "search",
+                lambda: self._retrieval.search(embedded.embedding, code=embedded.code, index=index, params=params),
+            )
+        except VectorInvalid as error:
+            raise self._explain(index, embedded, error) from error
+        for ours, theirs in zip(embedded.info.models, found.info.models, strict=False):
+            if not _fits(ours, theirs):  # the same shape, so the search went through; its scores mean nothing
+                raise _mismatch(index, ours, theirs)
         return embedded, found
 
     def _detect(self, data: bytes, options: DetectOptions) -> Detected:
@@ -190,29 +191,21 @@ class DiscoveryEngine:
             timings.extend((f"{stage}.{inner}", seconds) for inner, seconds in answer.info.timings)
         return answer
 
-    def _model_of(self, index: str, *, fresh: bool = False) -> Model:
-        """The model whose vectors the index holds, asked for at most every `model_check_s` seconds."""
-        known = self._index_models.get(index)
-        if known is not None and not fresh and self._clock() < known[0]:
-            return known[1]
+    def _explain(self, index: str, embedded: Embedded, error: VectorInvalid) -> BowerbirdError:
+        """The refused vector as what it most likely is: one of another model than the index was made with."""
         with telemetry.time_stage(SERVICE, "index"):
-            model = self._retrieval.get_index(index).model
-        if model.name:  # an empty index gets its model with the first write, which may come any moment
-            self._index_models[index] = (self._clock() + self._config.model_check_s, model)
-        return model
-
-    def _check_models(self, index: str, expected: Model, embedded: Embedded) -> None:
-        if not embedded.info.models or _fits(embedded.info.models[0], expected):
-            return
-        ours = embedded.info.models[0]
-        expected = self._model_of(index, fresh=True)  # the index may have been replaced since we asked
-        if not _fits(ours, expected):
-            raise ModelIndexMismatch(
-                f"index {index!r} holds vectors of {expected.name} {expected.version}, the embedder serves {ours.name} "
-                f"{ours.version}; index the pictures again with it, or serve the model of the index",
-                field="index",
-            )
+            theirs = self._retrieval.get_index(index).model
+        ours = next(iter(embedded.info.models), None)
+        return error if ours is None or _fits(ours, theirs) else _mismatch(index, ours, theirs)
 
 
-def _fits(model: Model, expected: Model) -> bool:
-    return not expected.name or (model.name, model.version) == (expected.name, expected.version)
+def _fits(ours: Model, theirs: Model) -> bool:
+    return not theirs.name or (ours.name, ours.version) == (theirs.name, theirs.version)
+
+
+def _mismatch(index: str, ours: Model, theirs: Model) -> ModelIndexMismatch:
+    return ModelIndexMismatch(
+        f"index {index!r} holds vectors of {theirs.name} {theirs.version}, the embedder serves {ours.name} "
+        f"{ours.version}; index the pictures again with it, or serve the model of the index",
+        field="index",
+    )

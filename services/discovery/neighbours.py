@@ -9,6 +9,7 @@ from bowerbird.errors import ConfigInvalid
 from bowerbird.rpc.clients import Connection, DetectorClient, EmbedderClient, RetrievalClient, connect
 
 from .config import UNSET, DiscoveryConfig
+from .engine import DiscoveryEngine
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,19 @@ def connect_neighbours(config: DiscoveryConfig, *, token: str | None = None, hea
         DetectorClient(link(config.detector_target)),
         EmbedderClient(link(config.embedder_target)),
         RetrievalClient(link(config.retrieval_target)),
+    )
+
+
+def connect_inside(target: str, token: str) -> Neighbours:
+    """Clients for a listener of this process, whatever the settings say of other processes."""
+    config = DiscoveryConfig(detector_target=target, embedder_target=target, retrieval_target=target)
+    return connect_neighbours(config, token=token, health_check=False)
+
+
+def build_engine(config: DiscoveryConfig, neighbours: Neighbours) -> DiscoveryEngine:
+    """The engine that asks them."""
+    return DiscoveryEngine(
+        config, detector=neighbours.detector, embedder=neighbours.embedder, retrieval=neighbours.retrieval
     )
 
 

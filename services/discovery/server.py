@@ -91,15 +91,21 @@ def build_services(engine: DiscoveryEngine, *, close: Callable[[], None] | None 
     """The gRPC service over an engine.
 
     Args:
-        close: called after the last call; None: `engine.close`.
+        close: called after the last call, when the engine is closed; disconnects whom it asks.
     """
+
+    def close_all() -> None:
+        engine.close()
+        if close is not None:
+            close()
+
     return [
         Service(
             full_name=FULL_NAME,
             servicer=DiscoveryServicer(engine),
             register=discovery_pb2_grpc.add_DiscoveryServiceServicer_to_server,
             methods=METHODS,
-            close=close or engine.close,
+            close=close_all,
         )
     ]
 

@@ -162,18 +162,21 @@ class PictureCache:
     """The most recently used pictures, by content, bounded in bytes of pixels; safe to call from many threads.
 
     Threads that ask for the same bytes at the same time decode them once.
+
+    Attributes:
+        least_side: in pixels; nothing is decoded smaller, whoever asks. The largest input side of all models that look
+            at the same pictures: then whichever comes first decodes for the others too.
     """
 
     def __init__(self, max_bytes: int, *, least_side: int = 1, limits: DecodeLimits = DEFAULT_LIMITS) -> None:
         """
         Args:
             max_bytes: of pixels kept; 0 keeps none.
-            least_side: in pixels; nothing is decoded smaller, whoever asks. The largest input side of all models that
-                look at the same picture: then whichever comes first decodes for the others too.
+            least_side: see the class.
             limits: of every picture decoded.
         """
+        self.least_side = least_side
         self._max_bytes = max_bytes
-        self._least_side = least_side
         self._limits = limits
         self._lock = threading.Lock()
         self._pictures: OrderedDict[bytes, Picture] = OrderedDict()
@@ -191,7 +194,7 @@ class PictureCache:
         Raises:
             ImageDecodeFailed, ImageTooLarge: as `decode`; failures are not kept.
         """
-        min_side = None if min_side is None else max(min_side, self._least_side)
+        min_side = None if min_side is None else max(min_side, self.least_side)
         key = hashlib.blake2b(data, digest_size=16).digest()
         while True:
             with self._lock:
