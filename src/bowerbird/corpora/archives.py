@@ -26,6 +26,9 @@ _CHUNK = 1 << 20
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60  # bytes: name 16, time 12, owner 6, group 6, mode 8, size 10, magic 2
 
+Stream = IO[bytes] | gzip.GzipFile | io.BufferedReader
+Members = Iterator[tuple[str, IO[bytes] | None]]  # the stream is None for directories, links and devices
+
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
@@ -110,7 +113,7 @@ def _write(archive: Path, name: str, stream: IO[bytes], path: Path, limits: Limi
 class _Bounded(io.RawIOBase):
     """Reads `stream`, at most `limit` bytes; more is taken for a decompression bomb."""
 
-    def __init__(self, stream: IO[bytes], limit: int, name: str) -> None:
+    def __init__(self, stream: Stream, limit: int, name: str) -> None:
         self._stream, self._left, self._limit, self._name = stream, limit, limit, name
 
     def readable(self) -> bool:
@@ -141,15 +144,12 @@ class _Slice(io.RawIOBase):
         return len(chunk)
 
 
-Members = Iterator[tuple[str, IO[bytes] | None]]  # the stream is None for directories, links and devices
-
-
 def _walk_tgz(archive: Path, limits: Limits) -> Members:
     with gzip.open(archive) as stream:
         yield from _walk_tar(archive, stream, limits)
 
 
-def _walk_tar(archive: Path, stream: IO[bytes], limits: Limits) -> Members:
+def _walk_tar(archive: Path, stream: Stream, limits: Limits) -> Members:
     bounded = io.BufferedReader(_Bounded(stream, limits.total_bytes, archive.name), _CHUNK)
     with tarfile.open(fileobj=bounded, mode="r|") as tar:
         for member in tar:
@@ -182,7 +182,7 @@ def _walk_deb(archive: Path, limits: Limits) -> Members:
 
 
 @contextmanager
-def _open_data_tar(archive: Path, file: IO[bytes]) -> Iterator[IO[bytes]]:
+def _open_data_tar(archive: Path, file: IO[bytes]) -> Iterator[Stream]:
     """Decompressed `data.tar.*` of a .deb, which is an `ar` archive: 60-byte headers, data padded to even length."""
     if file.read(len(_AR_MAGIC)) != _AR_MAGIC:
         raise ArchiveRefused(f"{archive.name}: not a Debian package; delete it and fetch again")
@@ -200,7 +200,7 @@ def _open_data_tar(archive: Path, file: IO[bytes]) -> Iterator[IO[bytes]]:
     raise ArchiveRefused(f"{archive.name}: damaged Debian package, no data.tar in it; delete it and fetch again")
 
 
-def _decompress(archive: Path, name: str, stream: io.BufferedReader) -> IO[bytes]:
+def _decompress(archive: Path, name: str, stream: io.BufferedReader) -> Stream:
     match PurePosixPath(name).suffix:
         case ".xz":
             return lzma.open(stream)

@@ -86,17 +86,29 @@ def build_demo(
     """
     check_renderer()
     fetched = fetch(names, cache_dir, progress=progress, sources=sources, download=download)
-    plans = plan_pictures(fetched)
+    plans, faults = plan_pictures(fetched)
+    fetched = _mark_unreadable(fetched, faults)
     meter = _Meter(progress, sum(map(len, plans.values())))
     records: list[PictureRecord] = []
     reports: list[SourceReport] = []
     with _open_pool(workers) as pool:
         for result in fetched.results:
-            made, report = _build_source(result, plans.get(result.source, []), out_dir, pool, meter)
+            made, report = _build_source(result, plans.get(result.source.name, []), out_dir, pool, meter)
             records += made
             reports.append(report)
     write_credits(out_dir, [report.fetched.source for report in reports if report.pictures])
     return DemoReport(len(records), save(out_dir, records), tuple(reports), fetched)
+
+
+def _mark_unreadable(fetched: FetchReport, faults: dict[str, str]) -> FetchReport:
+    return FetchReport(
+        tuple(
+            dataclasses.replace(result, directory=None, state="unreadable", reason=faults[result.source.name])
+            if result.source.name in faults
+            else result
+            for result in fetched.results
+        )
+    )
 
 
 class _Meter:
@@ -119,7 +131,8 @@ def _build_source(
     if plans:
         _prepare_directory(out_dir / PICTURES_DIR / fetched.source.name, f"{fetched.sha256} {_FORMAT}\n")
     missing = [plan for plan in plans if not (out_dir / plan.record.path).exists()]
-    meter.add(len(plans) - len(missing), f"build {fetched.source.name}")
+    if plans:
+        meter.add(len(plans) - len(missing), f"build {fetched.source.name}")
     reasons: dict[str, str] = {}
     for chunk, outcome in _run_chunks(missing, out_dir, pool):
         reasons |= {plan.record.path: reason for plan, reason in zip(chunk, outcome, strict=True) if reason}

@@ -8,6 +8,7 @@ Skin tones and hair components are left out: one picture a concept and style.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -72,14 +73,18 @@ def read_icons(directory: Path, names_dir: Path | None = None) -> IconSet:
 
 
 def without_bodies(icons: IconSet) -> IconSet:
-    """The same names and aliases without the drawings, which take most of the memory."""
-    return dataclasses.replace(icons, icons=dict.fromkeys(icons.icons, {}))
+    """The same icons with a digest in the place of each drawing, which takes most of the memory."""
+    light = {name: {**icon, "body": _digest(icon["body"])} for name, icon in icons.icons.items()}
+    return dataclasses.replace(icons, icons=light)
 
 
 def join(concepts: Mapping[str, Concept], sets: Mapping[str, IconSet]) -> dict[str, dict[str, str]]:
-    """Icon name by concept slug, by style; only concepts that at least two styles have, if there are two."""
+    """Icon name by concept slug, by style; only concepts that at least two styles have, if there are two.
+
+    A drawing that a style uses for several concepts stands for one of them, since nobody can tell the others from it.
+    """
     synonyms = _read_synonyms(concepts, sets)
-    joined = {style: dict(_match(concepts, icons, synonyms)) for style, icons in sets.items()}
+    joined = {style: _keep_distinct(icons, dict(_match(concepts, icons, synonyms))) for style, icons in sets.items()}
     count = Counter(concept for names in joined.values() for concept in names)
     enough = min(_MIN_STYLES, len(sets))
     return {
@@ -100,6 +105,15 @@ def _match(
             yield concept.slug, name
 
 
+def _keep_distinct(icons: IconSet, names: Mapping[str, str]) -> dict[str, str]:
+    """Of the concepts with the same drawing, the one after which the icon is named, else the shortest, hence widest."""
+    best: dict[str, str] = {}
+    for concept in sorted(names, key=lambda concept: (names[concept] not in icons.icons, len(concept), concept)):
+        best.setdefault(json.dumps(_resolve(icons, names[concept]), sort_keys=True), concept)
+    kept = set(best.values())
+    return {concept: name for concept, name in names.items() if concept in kept}
+
+
 def _read_synonyms(concepts: Mapping[str, Concept], sets: Mapping[str, IconSet]) -> dict[str, list[str]]:
     """Names that some set uses for a concept, by its slug; without those that mean another concept as well."""
     meanings: dict[str, set[str]] = {concept.slug: {concept.slug} for concept in concepts.values()}
@@ -114,7 +128,7 @@ def _read_synonyms(concepts: Mapping[str, Concept], sets: Mapping[str, IconSet])
     synonyms: dict[str, list[str]] = {}
     for name, slugs in sorted(meanings.items()):
         if len(slugs) == 1:
-            synonyms.setdefault(*slugs, []).append(name)
+            synonyms.setdefault(slugs.pop(), []).append(name)
     return synonyms
 
 
@@ -149,6 +163,10 @@ def _resolve(icons: IconSet, name: str) -> dict[str, Any]:
     for flip in ("hFlip", "vFlip"):
         icon[flip] = bool(icon.get(flip)) != bool(alias.pop(flip, False))
     return {**icon, **alias}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _normal(points: str) -> str:

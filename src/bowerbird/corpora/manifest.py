@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from bowerbird.errors import ArgumentInvalid, ConfigInvalid
 
@@ -57,8 +58,7 @@ def load_manifest(file: Path = MANIFEST_FILE) -> tuple[Source, ...]:
         ConfigInvalid: the file is not TOML, or an entry is incomplete, misspelt or contradicts another.
     """
     try:
-        entries = tomllib.loads(file.read_text())["source"]
-        sources = tuple(Source(**{key: _frozen(value) for key, value in entry.items()}) for entry in entries)
+        sources = tuple(_read_source(entry) for entry in tomllib.loads(file.read_text())["source"])
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise ConfigInvalid(f"{file}: expected [[source]] tables with the fields of `Source`: {error}") from error
     names = {source.name for source in sources}
@@ -90,8 +90,14 @@ def select(sources: Sequence[Source], names: Iterable[str] | None) -> tuple[Sour
     return tuple(source for source in sources if source.name in wanted)
 
 
-def _frozen(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+def _read_source(entry: dict[str, Any]) -> Source:
+    """Raises TypeError if a field is missing, unknown or of the wrong type."""
+    lists = {"members", "needs"}
+    for key, value in entry.items():
+        expected = list if key in lists else int if key == "size_bytes" else str
+        if type(value) is not expected:
+            raise TypeError(f"{key} of {entry.get('name')!r} must be {expected.__name__}, got {value!r}")
+    return Source(**{key: tuple(value) if key in lists else value for key, value in entry.items()})
 
 
 def _check(source: Source, names: set[str], file: Path) -> None:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bowerbird.corpora import emoji
+from bowerbird.corpora.clipart import read_clipart
 from bowerbird.corpora.fetching import FetchReport
 from bowerbird.corpora.manifest import Source
 from bowerbird.corpora.originals import Original
+from bowerbird.corpora.photographs import read_gcompris, read_scenes, read_tuxpaint
 from bowerbird.corpora.records import PictureRecord
 from bowerbird.corpora.rendering import ICON_SIZE_PX, SUFFIXES
+from bowerbird.errors import BowerbirdError
 
 PICTURES_DIR = "pictures"
-Reader = Callable[[Path], Iterable[Original]]
-
-# Kinds of which each source stands alone; emoji are joined over all sources.
-READERS: Mapping[str, Reader] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,36 +28,62 @@ class Plan:
     original: Original
 
 
-def plan_pictures(fetched: FetchReport) -> dict[Source, list[Plan]]:
-    """Plans of every source that can be read and has pictures, in the order of the manifest."""
-    joined = _plan_emoji(fetched)
-    plans: dict[Source, list[Plan]] = {}
+def plan_pictures(fetched: FetchReport) -> tuple[dict[str, list[Plan]], dict[str, str]]:
+    """Plans by the name of their source, and why a source that was fetched cannot be read, likewise."""
+    plans: dict[str, list[Plan]] = {}
+    faults: dict[str, str] = {}
+    joined: dict[str, list[Original]] = {}
+    try:
+        joined = _plan_emoji(fetched)
+    except BowerbirdError as error:
+        faults = dict.fromkeys(_find(fetched, "emoji"), error.message)
     for result in fetched.results:
         source = result.source
         if result.directory is None:
             continue
-        if source.kind in READERS:
-            plans[source] = _name_pictures(source, READERS[source.kind](result.directory))
-        elif source.name in joined:
-            plans[source] = _name_pictures(source, joined[source.name])
-    return plans
+        try:
+            originals = joined.get(source.name) or _read_originals(source, result.directory)
+            plans[source.name] = _name_pictures(source, originals)
+        except BowerbirdError as error:
+            faults[source.name] = error.message
+    return plans, faults
+
+
+def _read_originals(source: Source, directory: Path) -> Iterable[Original]:
+    """Originals of a source that stands alone."""
+    match source.kind:
+        case "clipart":
+            return read_clipart(directory)
+        case "gcompris":
+            return read_gcompris(directory)
+        case "tuxpaint":
+            return read_tuxpaint(directory)
+        case "scenes":
+            return read_scenes(directory, name=source.name)
+    return ()  # words about pictures, or emoji without them
+
+
+def _find(fetched: FetchReport, kind: str) -> dict[str, Path]:
+    """Directories of the sources of a kind, by name."""
+    return {
+        result.source.name: result.directory
+        for result in fetched.results
+        if result.source.kind == kind and result.directory is not None
+    }
 
 
 def _plan_emoji(fetched: FetchReport) -> dict[str, list[Original]]:
     """Originals of every emoji style that was fetched, by the name of its source."""
-    directories = fetched.directories
-    kinds = {result.source.kind: result.directory for result in fetched.results}
-    labels, keywords = kinds.get("labels"), kinds.get("keywords")
-    if labels is None or keywords is None:
+    labels, keywords = _find(fetched, "labels"), _find(fetched, "keywords")
+    if not labels or not keywords:
         return {}
-    concepts = emoji.read_concepts(labels, keywords)
+    concepts = emoji.read_concepts(next(iter(labels.values())), next(iter(keywords.values())))
     by_slug = {concept.slug: concept for concept in concepts.values()}
-    read: dict[str, Callable[[], emoji.IconSet]] = {}
-    for result in fetched.results:
-        if result.source.kind == "emoji" and result.directory is not None:
-            read[result.source.name] = functools.partial(
-                _read_icons, result.directory, directories.get(result.source.icon_names)
-            )
+    names_of = {result.source.name: fetched.directories.get(result.source.icon_names) for result in fetched.results}
+    read = {
+        style: functools.partial(_read_icons, directory, names_of[style])
+        for style, directory in _find(fetched, "emoji").items()
+    }
     joined = emoji.join(concepts, {style: emoji.without_bodies(icons()) for style, icons in read.items()})
     return {
         style: [

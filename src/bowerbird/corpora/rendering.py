@@ -20,7 +20,10 @@ ICON_SIZE_PX = 128
 CLIPART_SIZE_PX = 256
 PHOTOGRAPH_MAX_SIDE_PX = 640
 JPEG_QUALITY = 90
-_MIN_SIDE_PX = 48  # smaller ones are thumbnails of nothing much
+_PAGE_SIZE_PX = 448  # at which clip-art is drawn before the empty part of the page is cut off
+_MARGIN_PX = 8
+_DPI = 96  # of lengths in points and millimetres
+_MIN_SIDE_PX = 40  # smaller ones are thumbnails of nothing much
 _MAX_PIXELS = 50_000_000  # the largest original in use has 15 million
 _WHITE = (255, 255, 255)
 _PHOTOGRAPH_COLOURS = 400  # separates photographs from drawings among the cut-outs, found by looking at both
@@ -70,30 +73,35 @@ def check_renderer() -> None:
 
 
 def render_icon(svg: bytes) -> bytes:
-    """PNG of an SVG that states its size in pixels, on white."""
+    """PNG of an SVG that states its size, on white."""
     import resvg_py
 
-    return bytes(resvg_py.svg_to_bytes(svg_string=svg.decode(), background="#ffffff", skip_system_fonts=True))
+    png = resvg_py.svg_to_bytes(svg_string=svg.decode(), background="#ffffff", dpi=_DPI, skip_system_fonts=True)
+    return bytes(png)
 
 
 def render_clipart(svg: bytes) -> bytes:
-    """PNG of any SVG, fitted into a white square of `CLIPART_SIZE_PX`.
+    """PNG of what is drawn in any SVG, without the empty page around it, in a white square of `CLIPART_SIZE_PX`.
 
     Raises:
         NotWanted: nothing is to be seen on it.
     """
-    side = CLIPART_SIZE_PX
+    side = _PAGE_SIZE_PX
     inner = base64.b64encode(svg).decode()  # nested, so that the drawing's own size cannot ask for a huge canvas
     frame = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{side}" height="{side}">'
         f'<image width="{side}" height="{side}" href="data:image/svg+xml;base64,{inner}"/></svg>'
     )
-    png = render_icon(frame.encode())
-    with Image.open(io.BytesIO(png)) as image:
-        extrema = image.convert("L").getextrema()
-    if extrema[0] == extrema[1]:
+    with Image.open(io.BytesIO(render_icon(frame.encode()))) as image:
+        page = image.convert("RGB")
+    box = ImageOps.invert(page).getbbox()
+    if box is None:
         raise NotWanted("blank")
-    return png
+    drawing = page.crop(box)
+    inside = CLIPART_SIZE_PX - 2 * _MARGIN_PX
+    drawing.thumbnail((inside, inside), Image.Resampling.LANCZOS)
+    square = ImageOps.pad(drawing, (inside, inside), Image.Resampling.LANCZOS, color=_WHITE)
+    return _encode_png(ImageOps.expand(square, _MARGIN_PX, _WHITE))
 
 
 def shrink_photograph(content: bytes) -> bytes:
@@ -133,22 +141,26 @@ def clean_cutout(content: bytes) -> bytes:
         raise NotWanted("a drawing, not a photograph")
     visible.putalpha(alpha)
     visible.thumbnail((PHOTOGRAPH_MAX_SIDE_PX, PHOTOGRAPH_MAX_SIDE_PX), Image.Resampling.LANCZOS)
+    return _encode_png(visible)
+
+
+def _encode_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    visible.save(buffer, "PNG", optimize=False)
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def _count_colours(image: Image.Image) -> int:
-    """Number of different colours, at four bits a channel."""
-    coarse = image.point([value & 0xF0 for value in range(256)] * 3)
+    """Number of different colours, at five bits a channel."""
+    coarse = image.point([value & 0xF8 for value in range(256)] * 3)
     return len(coarse.getcolors(maxcolors=image.width * image.height) or ())
 
 
 def _check_size(image: Image.Image) -> None:
     if image.width * image.height > _MAX_PIXELS:
-        raise NotWanted(f"{image.width} x {image.height} pixels is too large")
+        raise NotWanted(f"more than {_MAX_PIXELS} pixels")
     if min(image.size) < _MIN_SIDE_PX:
-        raise NotWanted(f"{image.width} x {image.height} pixels is too small")
+        raise NotWanted(f"smaller than {_MIN_SIDE_PX} pixels")
 
 
 MAKERS: dict[str, Callable[[bytes], bytes]] = {
