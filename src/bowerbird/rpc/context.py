@@ -29,18 +29,26 @@ class RequestContext(telemetry.RequestScope):
         method: full name, `/bowerbird.v1.DetectorService/Detect`.
         started: of `time.monotonic()`.
         deadline: of `time.monotonic()`; the caller's, the method's default if there was none, at most its maximum.
+        arrival_remaining_s: what the caller allowed when the call came; None: it set no deadline.
     """
 
-    __slots__ = ("_servicer_context", "deadline", "method", "started")
+    __slots__ = ("_servicer_context", "arrival_remaining_s", "deadline", "method", "started")
 
     def __init__(
-        self, request_id: str, method: str, started: float, deadline: float, servicer_context: grpc.ServicerContext
+        self,
+        request_id: str,
+        method: str,
+        started: float,
+        deadline: float,
+        arrival_remaining_s: float | None,
+        servicer_context: grpc.ServicerContext,
     ) -> None:
         self.request_id = request_id
         self.timings = []
         self.method = method
         self.started = started
         self.deadline = deadline
+        self.arrival_remaining_s = arrival_remaining_s
         self._servicer_context = servicer_context
 
     def remaining_s(self) -> float:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import monotonic
 from typing import Any, NoReturn, cast
 
 import grpc
@@ -27,6 +27,7 @@ Behavior = Callable[[Any, grpc.ServicerContext], Any]
 _log = telemetry.get_logger("bowerbird.rpc")
 _NO_DEADLINE_S = 1e9  # the transport reports a missing deadline as one that is farther away than this
 _MAX_REQUEST_ID_CHARACTERS = 128
+_WORTH_COUNTING_S = 0.01  # below, an unwanted answer costs less than asking whether it was wanted
 _OK = grpc.StatusCode.OK
 _CALLERS_FAULTS = frozenset(
     {
@@ -41,6 +42,7 @@ _CALLERS_FAULTS = frozenset(
 )
 _OUR_FAULTS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.UNKNOWN})
 
+set_scope = telemetry.SCOPE.set
 _process_prefix = secrets.token_hex(6)
 _call_numbers = itertools.count(1)
 
@@ -66,15 +68,15 @@ class BoundMethod:
         self.service = service
         self.path = f"/{service}/{name}"
         self.metrics = RPC_METRICS.method(service, name, kind)
-        self._rules = rules
+        self._default_s, self._max_s, self._role = rules.default_deadline_s, rules.max_deadline_s, rules.role
         self._authoriser = authoriser
-        self._access_log = access_log
+        self._logs_failures, self._logs_all = access_log != "off", access_log == "all"
         self._wasted = telemetry.WASTED_COMPUTE_SECONDS_TOTAL.labels(service)
 
     def begin(self, servicer_context: grpc.ServicerContext) -> RequestContext:
-        """The context of a call that has just come, already in the metrics."""
-        started = time.monotonic()
-        remaining_s = servicer_context.time_remaining()
+        """The context of a call that has just come, already counted."""
+        started = monotonic()
+        remaining_s: float | None = servicer_context.time_remaining()
         request_id = ""
         for key, value in servicer_context.invocation_metadata():
             if key == REQUEST_ID_HEADER:
@@ -82,14 +84,13 @@ class BoundMethod:
         if not request_id:
             request_id = new_request_id()
         if remaining_s is None or remaining_s > _NO_DEADLINE_S:
-            self.metrics.start(None)
-            allowed_s = self._rules.default_deadline_s
+            remaining_s, allowed_s = None, self._default_s
         else:
-            self.metrics.start(remaining_s)
-            allowed_s = min(remaining_s, self._rules.max_deadline_s)
-        call = RequestContext(request_id, self.path, started, started + allowed_s, servicer_context)
+            allowed_s = remaining_s if remaining_s < self._max_s else self._max_s
+        call = RequestContext(request_id, self.path, started, started + allowed_s, remaining_s, servicer_context)
         servicer_context.set_trailing_metadata(((REQUEST_ID_HEADER, request_id),))
-        telemetry.SCOPE.set(call)  # the transport runs every call in a context of its own
+        set_scope(call)  # the transport runs every call in a context of its own
+        self.metrics.calls.add(call)
         return call
 
     def admit(self, call: RequestContext, servicer_context: grpc.ServicerContext) -> None:
@@ -103,23 +104,29 @@ class BoundMethod:
             raise DeadlineExceeded(f"the deadline of {self.path} had passed when the call came; allow more time")
         if self._authoriser is not None:
             header = dict(servicer_context.invocation_metadata()).get(HEADER, "")
-            self._authoriser.check(str(header), self._rules.role, self.path)
+            self._authoriser.check(str(header), self._role, self.path)
 
     def succeed(self, call: RequestContext, servicer_context: grpc.ServicerContext) -> None:
         """Count an answered call."""
-        seconds = time.monotonic() - call.started
-        self.metrics.finish(_OK, seconds)
-        if not servicer_context.is_active():
+        seconds = monotonic() - call.started
+        self.metrics.finish(call, _OK, seconds, call.arrival_remaining_s, "")
+        if seconds > _WORTH_COUNTING_S and not servicer_context.is_active():
             self._wasted.inc(seconds)
-        if self._access_log == "all":
+        if self._logs_all:
             _log.info("call answered", extra={"method": self.path, "code": "OK", "seconds": round(seconds, 6)})
+
+    def abandon(self, call: RequestContext) -> None:
+        """Count a call whose caller went away before the last answer."""
+        seconds = monotonic() - call.started
+        code = grpc.StatusCode.CANCELLED
+        self.metrics.finish(call, code, seconds, call.arrival_remaining_s, Cancelled.reason)
 
     def fail(self, call: RequestContext, error: Exception, servicer_context: grpc.ServicerContext) -> NoReturn:
         """End the call with the status of `error`; never returns."""
-        seconds = time.monotonic() - call.started
+        seconds = monotonic() - call.started
         own_code = servicer_context.code()  # type: ignore[attr-defined]
         if own_code is not None and not isinstance(error, BowerbirdError):  # the handler has aborted by itself
-            self.metrics.finish(own_code, seconds)
+            self.metrics.finish(call, own_code, seconds, call.arrival_remaining_s, "")
             raise error
         if isinstance(error, BowerbirdError):
             known = error
@@ -128,7 +135,7 @@ class BoundMethod:
         else:
             known = Internal(f"internal error; the server's log has it under request id {call.request_id}")
         code, reason = status.code_of(type(known)), status.reason_of(type(known))
-        self.metrics.finish(code, seconds, reason)
+        self.metrics.finish(call, code, seconds, call.arrival_remaining_s, reason)
         self._log_failure(code, reason, error, seconds)
         rich = status.to_status(known, call.request_id)
         servicer_context.set_trailing_metadata(((REQUEST_ID_HEADER, call.request_id), *status.trailers(known, rich)))
@@ -139,7 +146,7 @@ class BoundMethod:
         facts = {"method": self.path, "code": code.name, "reason": reason, "seconds": round(seconds, 6)}
         if code in _OUR_FAULTS:  # always, whatever the access log says
             _log.error("call failed: %s", error, exc_info=error, extra=facts)
-        elif self._access_log != "off":
+        elif self._logs_failures:
             _log.log(20 if code in _CALLERS_FAULTS else 30, "call failed: %s", error, extra=facts)
 
 
@@ -192,7 +199,7 @@ def _wrap_streaming(behavior: Behavior, bound: BoundMethod) -> Behavior:
             bound.admit(call, servicer_context)
             yield from behavior(request, servicer_context)
         except GeneratorExit:  # the caller is gone; `yield from` has closed the handler's generator
-            bound.metrics.finish(grpc.StatusCode.CANCELLED, time.monotonic() - call.started, Cancelled.reason)
+            bound.abandon(call)
             raise
         except Exception as error:
             bound.fail(call, error, servicer_context)
@@ -212,7 +219,7 @@ def _replace(
     """The handler with another behaviour, and with the sizes of its messages counted."""
     parse = cast(Callable[[bytes], Any], handler.request_deserializer)
     serialize = cast(Callable[[Any], bytes], handler.response_serializer)
-    receive, send = bound.metrics.receive, bound.metrics.send
+    receive, send = bound.metrics.received_bytes.append, bound.metrics.sent_bytes.append
 
     def deserialize_request(data: bytes) -> Any:
         receive(len(data))

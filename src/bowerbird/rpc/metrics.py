@@ -1,15 +1,17 @@
-"""Request metrics of every method: one lock and a few integer additions a call.
+"""Request metrics of every method, at the price of a few list operations a call.
 
-`prometheus_client` children cost about a microsecond an update, and a call has eight; here it has four cheap ones, and
-the exposition formats them when it is scraped. Names of the `grpc_server_*` family follow go-grpc-prometheus, so that
-public dashboards work.
+A `prometheus_client` child costs one to two microseconds an update in the middle of a call, and a call has eight. Here
+a call appends records, which are added up hundreds at a time; the exposition is made when it is scraped. Names of the
+`grpc_server_*` family follow go-grpc-prometheus, so that public dashboards work.
 """
 
 from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import grpc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -20,6 +22,9 @@ from bowerbird.telemetry import MESSAGE_BYTES, REGISTRY, REQUEST_SECONDS
 CODE_NAMES = {code: "".join(part.title() for part in code.name.split("_")) for code in grpc.StatusCode} | {
     grpc.StatusCode.OK: "OK"
 }
+RECORDS_KEPT = 512  # before they are added up
+T = TypeVar("T")
+
 _METHOD = ("grpc_service", "grpc_method")
 _TYPED = ("grpc_type", "grpc_service", "grpc_method")
 
@@ -55,54 +60,62 @@ class Distribution:
 class MethodMetrics:
     """What is counted of one method.
 
+    A call leaves records; they are added up when many have come or somebody looks. Appending to a deque and adding to
+    a set are atomic, so calls need no lock.
+
     Attributes:
         kind: unary, client_stream, server_stream or bidi_stream.
+        calls: being answered now.
+        finished: calls that ended with (code, seconds, seconds left when it came or None, reason of failure or "").
+        received_bytes, sent_bytes: sizes of messages.
     """
 
     def __init__(self, service: str, method: str, kind: str) -> None:
         self.service, self.method, self.kind = service, method, kind
-        self._lock = threading.Lock()
-        self.started = 0
-        self.finished = 0
+        self.calls: set[object] = set()
+        self.finished: deque[tuple[grpc.StatusCode, float, float | None, str]] = deque()
+        self.received_bytes: deque[int] = deque()
+        self.sent_bytes: deque[int] = deque()
+        self.lock = threading.Lock()
         self.handled: dict[grpc.StatusCode, int] = {}
         self.reasons: dict[str, int] = {}
         self.without_deadline = 0
-        self.messages_received = 0
-        self.messages_sent = 0
         self.seconds = Distribution(REQUEST_SECONDS)
         self.remaining = Distribution(REQUEST_SECONDS)
         self.request_bytes = Distribution(MESSAGE_BYTES)
         self.response_bytes = Distribution(MESSAGE_BYTES)
 
-    def start(self, remaining_s: float | None) -> None:
-        """A call came, with this much time left; None: its caller set no deadline."""
-        with self._lock:
-            self.started += 1
-            if remaining_s is None:
-                self.without_deadline += 1
-            else:
-                self.remaining.observe(remaining_s)
-
-    def finish(self, code: grpc.StatusCode, seconds: float, reason: str = "") -> None:
+    def finish(
+        self, call: object, code: grpc.StatusCode, seconds: float, remaining_s: float | None, reason: str
+    ) -> None:
         """A call ended."""
-        with self._lock:
-            self.finished += 1
-            self.handled[code] = self.handled.get(code, 0) + 1
-            self.seconds.observe(seconds)
-            if reason:
-                self.reasons[reason] = self.reasons.get(reason, 0) + 1
+        self.calls.discard(call)
+        self.finished.append((code, seconds, remaining_s, reason))
+        if len(self.finished) >= RECORDS_KEPT:
+            self.add_up()
 
-    def receive(self, size_bytes: int) -> None:
-        """A request message came."""
-        with self._lock:
-            self.messages_received += 1
-            self.request_bytes.observe(size_bytes)
+    def add_up(self) -> None:
+        """Bring the records into the sums."""
+        with self.lock:
+            for code, seconds, remaining_s, reason in _drain(self.finished):
+                self.handled[code] = self.handled.get(code, 0) + 1
+                self.seconds.observe(seconds)
+                if remaining_s is None:
+                    self.without_deadline += 1
+                else:
+                    self.remaining.observe(remaining_s)
+                if reason:
+                    self.reasons[reason] = self.reasons.get(reason, 0) + 1
+            for size in _drain(self.received_bytes):
+                self.request_bytes.observe(size)
+            for size in _drain(self.sent_bytes):
+                self.response_bytes.observe(size)
 
-    def send(self, size_bytes: int) -> None:
-        """A response message goes."""
-        with self._lock:
-            self.messages_sent += 1
-            self.response_bytes.observe(size_bytes)
+
+def _drain(records: deque[T]) -> Iterator[T]:
+    """Take what is there now; what comes meanwhile stays for the next time."""
+    for _ in range(len(records)):
+        yield records.popleft()
 
 
 class RpcCollector(Collector):
@@ -118,6 +131,8 @@ class RpcCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """The families, at this moment."""
         methods = list(self._methods.values())
+        for method in methods:
+            method.add_up()
         return [*_collect_counters(methods), *_collect_distributions(methods)]
 
 
@@ -132,11 +147,11 @@ def _collect_counters(methods: list[MethodMetrics]) -> list[Metric]:
     reasons: dict[tuple[str, str], int] = {}
     for m in methods:
         typed, plain = (m.kind, m.service, m.method), (m.service, m.method)
-        finished, begun = m.finished, m.started  # in this order: never more ended than begun
-        started.add_metric(typed, begun)
-        received.add_metric(typed, m.messages_received)
-        sent.add_metric(typed, m.messages_sent)
-        in_flight.add_metric(plain, begun - finished)
+        under_way = len(m.calls)
+        started.add_metric(typed, sum(m.handled.values()) + under_way)
+        received.add_metric(typed, sum(m.request_bytes.counts))
+        sent.add_metric(typed, sum(m.response_bytes.counts))
+        in_flight.add_metric(plain, under_way)
         careless.add_metric(plain, m.without_deadline)
         for code, count in list(m.handled.items()):
             handled.add_metric((*typed, CODE_NAMES[code]), count)

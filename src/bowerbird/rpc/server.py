@@ -65,7 +65,11 @@ class Server:
         self._admin: AdminServer | None = None
         self._stopped = threading.Event()
         self._heartbeat = threading.Thread(target=self._watch_heartbeats, name="heartbeat", daemon=True)
-        self._grpc = grpc.server(self._workers, interceptors=[self._admission], options=_channel_options(config))
+        self._grpc = grpc.server(
+            cast(futures.ThreadPoolExecutor, self._workers),
+            interceptors=[self._admission],
+            options=_channel_options(config),
+        )
         self._health.register(self._grpc)
         self._register()
 
@@ -133,7 +137,7 @@ class Server:
         closed = [self._close(service) for service in reversed(self._services)]  # all of them, whatever fails
         if self._admin is not None:
             self._admin.close()
-        self._workers.shutdown(wait=False)
+        self._workers.shutdown()
         self._probes.shutdown(wait=False)
         return all(closed)
 
