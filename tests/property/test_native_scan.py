@@ -1,0 +1,113 @@
+"""The compiled Hamming scan against the reference, and what must hold of any scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+
+from bowerbird import native
+from bowerbird.native import reference
+from tests.strategies import code_sets, every_level, repeatable, simd
+
+Array = npt.NDArray[Any]
+
+
+@every_level
+@repeatable
+@given(case=code_sets())
+def test_equals_the_reference(level: str, case: tuple[Array, Array, Array | None, int]) -> None:
+    """Distances and indices are the reference's to the last bit, ties and padding included."""
+    codes, queries, mask, k = case
+    expected = reference.scan(codes, queries, k, mask=mask)
+    with simd(level):
+        actual = native.scan(codes, queries, k, mask=mask)
+    np.testing.assert_array_equal(actual[0], expected[0])
+    np.testing.assert_array_equal(actual[1], expected[1])
+
+
+@every_level
+@pytest.mark.parametrize("bits", range(64, 4097, 64))
+def test_every_code_length(level: str, bits: int) -> None:
+    """Each length from 64 to 4096 bits gives the reference's result."""
+    rng = np.random.default_rng(bits)
+    codes, queries = (rng.integers(0, 256, (n, bits // 8), dtype=np.uint8) for n in (77, 2))
+    with simd(level):
+        actual = native.scan(codes, queries, 10)
+    np.testing.assert_array_equal(actual, reference.scan(codes, queries, 10))
+
+
+@every_level
+def test_extreme_distances(level: str) -> None:
+    """All bits equal is 0, all bits different is 4096: no counter overflows."""
+    codes = np.stack([np.zeros(512, np.uint8), np.full(512, 255, np.uint8)] * 3)
+    with simd(level):
+        distances, indices = native.scan(codes, codes[:1], 6)
+    assert distances.tolist() == [[0, 0, 0, 4096, 4096, 4096]]
+    assert indices.tolist() == [[0, 2, 4, 1, 3, 5]]
+
+
+@pytest.mark.parametrize("num_queries", [1, 3, 40])
+@pytest.mark.parametrize("num_threads", [2, 3, 8])
+def test_threads_do_not_change_the_result(num_queries: int, num_threads: int) -> None:
+    """The same distances and indices come out of one thread and of several, also where codes are shared out."""
+    rng = np.random.default_rng(5)
+    codes = rng.integers(0, 4, (200_003, 8), dtype=np.uint8)  # few values: many ties across the shares
+    queries = rng.integers(0, 4, (num_queries, 8), dtype=np.uint8)
+    mask = np.packbits(rng.random(len(codes)) < 0.5, bitorder="little")
+    single = native.scan(codes, queries, 300, mask=mask)
+    several = native.scan(codes, queries, 300, mask=mask, num_threads=num_threads)
+    np.testing.assert_array_equal(several[0], single[0])
+    np.testing.assert_array_equal(several[1], single[1])
+
+
+def test_batch_equals_loop() -> None:
+    """A batch of queries answers as its queries do one by one."""
+    rng = np.random.default_rng(6)
+    codes, queries = (rng.integers(0, 16, (n, 32), dtype=np.uint8) for n in (5000, 37))
+    distances, indices = native.scan(codes, queries, 20)
+    for q, query in enumerate(queries):
+        alone = native.scan(codes, query[None], 20)
+        np.testing.assert_array_equal(alone[0][0], distances[q])
+        np.testing.assert_array_equal(alone[1][0], indices[q])
+
+
+def test_order_of_codes_does_not_change_distances() -> None:
+    """Shuffled codes give the same distances, and indices that point at codes of those distances."""
+    rng = np.random.default_rng(7)
+    codes, queries = (rng.integers(0, 256, (n, 16), dtype=np.uint8) for n in (3000, 4))
+    order = rng.permutation(len(codes))
+    shuffled, indices = native.scan(codes[order], queries, 50)
+    np.testing.assert_array_equal(shuffled, native.scan(codes, queries, 50)[0])
+    found = np.unpackbits(codes[order][indices] ^ queries[:, None, :], axis=2).sum(axis=2)
+    np.testing.assert_array_equal(found, shuffled)
+
+
+def test_codes_that_get_nearer_all_the_way() -> None:
+    """The worst order for a bounded top-k, every code better than all before, still gives the best."""
+    count = 4096
+    bits = np.tri(count, count, -1, dtype=np.uint8)[::-1]  # code i has count - 1 - i ones
+    codes = np.packbits(bits, axis=1)
+    distances, indices = native.scan(codes, np.zeros((1, count // 8), np.uint8), 5)
+    assert distances.tolist() == [[0, 1, 2, 3, 4]]
+    assert indices.tolist() == [[4095, 4094, 4093, 4092, 4091]]
+
+
+def test_bits_of_the_mask_beyond_the_end_are_ignored() -> None:
+    """A mask whose last byte has stray ones finds nothing that is not there."""
+    codes = np.zeros((9, 8), np.uint8)
+    distances, indices = native.scan(codes, codes[:1], 12, mask=np.full(2, 255, np.uint8))
+    assert indices[0].tolist() == [*range(9), -1, -1, -1]
+    assert distances[0].tolist() == [0] * 9 + [-1] * 3
+
+
+def test_reads_a_memory_mapped_file(tmp_path: Path) -> None:
+    """Codes may stay in a file."""
+    codes = np.random.default_rng(8).integers(0, 256, (1000, 32), dtype=np.uint8)
+    (tmp_path / "codes").write_bytes(codes.tobytes())
+    mapped = np.memmap(tmp_path / "codes", np.uint8, "r", shape=codes.shape)
+    np.testing.assert_array_equal(native.scan(mapped, codes[:3], 7), native.scan(codes, codes[:3], 7))

@@ -1,0 +1,175 @@
+"""What each kernel refuses, and how it says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bowerbird import native
+
+CODES = np.zeros((10, 16), np.uint8)
+ROWS = np.zeros((10, 6), np.float16)
+QUERIES = np.zeros((2, 6), np.float32)
+CANDIDATES = np.zeros((2, 3), np.int64)
+BOXES = np.zeros((5, 4), np.float32)
+SCORES = np.zeros(5, np.float32)
+PICTURE = np.zeros((4, 5, 3), np.uint8)
+
+
+def unaligned(array: np.ndarray) -> np.ndarray:
+    """The same values at an odd address."""
+    return np.frombuffer(b"\0" + array.tobytes(), np.uint8, offset=1).view(array.dtype).reshape(array.shape)
+
+
+def scan(**changed: Any) -> Any:
+    wanted = {"codes": CODES, "queries": CODES, "k": 3, "mask": None, "num_threads": 1} | changed
+    return native.scan(wanted.pop("codes"), wanted.pop("queries"), wanted.pop("k"), **wanted)
+
+
+def rerank(**changed: Any) -> Any:
+    wanted = {"rows": ROWS, "queries": QUERIES, "candidates": CANDIDATES, "k": 3, "num_threads": 1} | changed
+    arrays = [wanted.pop(name) for name in ("rows", "queries", "candidates", "k")]
+    return native.rerank(*arrays, **wanted)
+
+
+def nms(**changed: Any) -> Any:
+    wanted = {"boxes": BOXES, "scores": SCORES, "max_iou": 0.5, "classes": None} | changed
+    return native.nms(wanted.pop("boxes"), wanted.pop("scores"), **wanted)
+
+
+def preprocess(**changed: Any) -> Any:
+    wanted = {"images": [PICTURE], "height": 2, "width": 2, "mean": (0, 0, 0), "std": (1, 1, 1)} | changed
+    return native.preprocess(wanted.pop("images"), **wanted)
+
+
+NOT_FINITE = [np.nan, np.inf, -np.inf]
+REFUSED: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] = [
+    (scan, {"codes": CODES.astype(np.int8)}, TypeError, "codes: expected dtype uint8, got int8"),
+    (scan, {"codes": [[0] * 16]}, TypeError, "codes: expected an array or a buffer, got list"),
+    (scan, {"codes": None}, TypeError, "codes: expected an array"),
+    (scan, {"codes": CODES[0]}, ValueError, "codes: expected rank 2"),
+    (scan, {"codes": CODES[:, ::2]}, ValueError, "codes: expected a C-contiguous"),
+    (scan, {"codes": CODES[::2]}, ValueError, "codes: expected a C-contiguous"),
+    (scan, {"codes": np.asfortranarray(CODES)}, ValueError, "codes: expected a C-contiguous"),
+    (scan, {"codes": CODES[:, :12].copy()}, ValueError, "codes: expected 64 to 4096 bits"),
+    (scan, {"codes": CODES[:, :0].copy()}, ValueError, "codes: expected 64 to 4096 bits"),
+    (scan, {"codes": np.zeros((2, 520), np.uint8)}, ValueError, "codes: expected 64 to 4096 bits"),
+    (scan, {"queries": CODES[:, :8].copy()}, ValueError, "queries: expected length 16"),
+    (scan, {"queries": CODES[0]}, ValueError, "queries: expected rank 2"),
+    (scan, {"queries": CODES.astype(np.float32)}, TypeError, "queries: expected dtype uint8"),
+    (scan, {"k": 0}, ValueError, "k: expected 1 to"),
+    (scan, {"k": -1}, ValueError, "k: expected 1 to"),
+    (scan, {"k": 2**31}, ValueError, "k: expected 1 to"),
+    (scan, {"k": 2**80}, ValueError, "k: expected a number of 64 bits"),
+    (scan, {"k": 2.0}, TypeError, "k: expected an integer, got float"),
+    (scan, {"mask": np.zeros(1, np.uint8)}, ValueError, "mask: expected length 2"),
+    (scan, {"mask": np.zeros(10, bool)}, TypeError, "mask: expected dtype uint8"),
+    (scan, {"mask": np.zeros((2, 1), np.uint8)}, ValueError, "mask: expected rank 1"),
+    (scan, {"num_threads": 0}, ValueError, "num_threads: expected 1 to 256"),
+    (scan, {"num_threads": 257}, ValueError, "num_threads: expected 1 to 256"),
+    (scan, {"num_threads": None}, TypeError, "num_threads: expected an integer"),
+    (rerank, {"rows": ROWS.astype(np.float64)}, TypeError, "rows: expected dtype float32 or float16, got float64"),
+    (rerank, {"rows": ROWS.astype(">f2")}, TypeError, "rows: expected dtype float32 or float16"),
+    (rerank, {"rows": ROWS[:, ::2]}, ValueError, "rows: expected a C-contiguous"),
+    (rerank, {"rows": unaligned(ROWS)}, ValueError, "rows: expected a C-contiguous, aligned"),
+    (rerank, {"rows": ROWS[0]}, ValueError, "rows: expected rank 2"),
+    (rerank, {"rows": ROWS[:, :0].copy()}, ValueError, "rows: dimension: expected 1 to"),
+    (rerank, {"rows": np.full((10, 6), np.nan, np.float16)}, ValueError, "rows: row 0 has a value that is not finite"),
+    (rerank, {"queries": QUERIES.astype(np.float16)}, TypeError, "queries: expected dtype float32, got float16"),
+    (rerank, {"queries": QUERIES[:, :5].copy()}, ValueError, "queries: expected length 6"),
+    *((rerank, {"queries": QUERIES + bad}, ValueError, "queries: expected finite") for bad in NOT_FINITE),
+    (rerank, {"candidates": CANDIDATES.astype(np.int32)}, TypeError, "candidates: expected dtype int64, got int32"),
+    (rerank, {"candidates": CANDIDATES[:1]}, ValueError, "candidates: expected length 2"),
+    (rerank, {"candidates": CANDIDATES + 10}, ValueError, "candidates: expected -1 or a row id below 10, got 10"),
+    (rerank, {"candidates": CANDIDATES - 2}, ValueError, "candidates: expected -1 or a row id below 10, got -2"),
+    (rerank, {"candidates": CANDIDATES + 2**62}, ValueError, "candidates: expected -1 or a row id"),
+    (rerank, {"rows": ROWS[:0]}, ValueError, "candidates: expected -1 or a row id below 0"),
+    (rerank, {"k": 0}, ValueError, "k: expected 1 to"),
+    (rerank, {"num_threads": -1}, ValueError, "num_threads: expected 1 to"),
+    (nms, {"boxes": BOXES.astype(np.float64)}, TypeError, "boxes: expected dtype float32"),
+    (nms, {"boxes": BOXES[:, :3].copy()}, ValueError, "boxes: expected length 4"),
+    *((nms, {"boxes": BOXES + bad}, ValueError, "boxes: expected finite") for bad in NOT_FINITE),
+    (nms, {"scores": SCORES[:4]}, ValueError, "scores: expected length 5"),
+    (nms, {"scores": SCORES.astype(np.float16)}, TypeError, "scores: expected dtype float32"),
+    *((nms, {"scores": SCORES + bad}, ValueError, "scores: expected finite") for bad in NOT_FINITE),
+    (nms, {"classes": np.zeros(5, np.int32)}, TypeError, "classes: expected dtype int64"),
+    (nms, {"classes": np.zeros(4, np.int64)}, ValueError, "classes: expected length 5"),
+    *((nms, {"max_iou": bad}, ValueError, "max_iou: expected 0 to 1") for bad in (-0.1, 1.1, float("nan"))),
+    (nms, {"max_iou": "half"}, TypeError, "max_iou: expected a number, got str"),
+    (preprocess, {"images": [PICTURE, PICTURE[:, :, 0]]}, ValueError, r"images\[1\]: expected rank 3"),
+    (preprocess, {"images": [PICTURE.astype(np.float32)]}, TypeError, r"images\[0\]: expected dtype uint8"),
+    (preprocess, {"images": [np.zeros((4, 5, 4), np.uint8)]}, ValueError, r"images\[0\]: expected length 3"),
+    (preprocess, {"images": [PICTURE[:0]]}, ValueError, r"images\[0\]: expected 1 to"),
+    (preprocess, {"images": [PICTURE[:, :0]]}, ValueError, r"images\[0\]: expected 1 to"),
+    (preprocess, {"images": [PICTURE[:, ::2]]}, ValueError, r"images\[0\]: expected the pixels of a row without gaps"),
+    (preprocess, {"images": [PICTURE[:, :, ::-1]]}, ValueError, r"images\[0\]: expected the pixels of a row without"),
+    (preprocess, {"height": 0}, ValueError, "height: expected 1 to 16384"),
+    (preprocess, {"width": 16385}, ValueError, "width: expected 1 to 16384"),
+    (preprocess, {"width": "2"}, TypeError, "width: expected an integer"),
+    (preprocess, {"mean": (0, 0)}, ValueError, "mean: expected three finite"),
+    (preprocess, {"mean": (0, 0, np.nan)}, ValueError, "mean: expected three finite"),
+    (preprocess, {"mean": "red"}, TypeError, "mean: expected three numbers"),
+    (preprocess, {"std": (1, 0, 1)}, ValueError, "std: expected three values above 0"),
+    (preprocess, {"channel_order": "rbg"}, ValueError, "channel_order: expected 'rgb' or 'bgr'"),
+    (preprocess, {"out": np.zeros((1, 3, 2, 3), np.float32)}, ValueError, "out: expected shape"),
+    (preprocess, {"out": np.zeros((1, 3, 2, 2), np.float64)}, TypeError, "out: expected dtype float32"),
+    (preprocess, {"out": np.zeros((1, 3, 2, 4), np.float32)[..., ::2]}, ValueError, "out: expected a C-contiguous"),
+    (preprocess, {"out": np.frombuffer(bytes(48), np.float32).reshape(1, 3, 2, 2)}, ValueError, "out: expected a writ"),
+    (preprocess, {"num_threads": 0}, ValueError, "num_threads: expected 1 to"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "changed", "error", "message"),
+    REFUSED,
+    ids=[f"{case[0].__name__}-{'-'.join(case[1])}-{i}" for i, case in enumerate(REFUSED)],
+)
+def test_a_wrong_argument_is_named(
+    kernel: Callable[..., Any], changed: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    """A wrong type, shape, stride or value raises TypeError or ValueError that names the argument."""
+    with pytest.raises(error, match=message):
+        kernel(**changed)
+
+
+@pytest.mark.parametrize("kernel", [scan, rerank, nms, preprocess])
+def test_the_unchanged_arguments_are_accepted(kernel: Callable[..., Any]) -> None:
+    """Each refusal above is due to the one argument it changes."""
+    kernel()
+
+
+def test_any_buffer_is_taken() -> None:
+    """A memoryview of a bytes object works where an array does."""
+    codes = memoryview(bytes(range(64))).cast("B", (4, 16))
+    distances, indices = native.scan(codes, codes, 1)  # type: ignore[arg-type]  # buffers are accepted at run time
+    assert distances.ravel().tolist() == [0, 0, 0, 0]
+    assert indices.ravel().tolist() == [0, 1, 2, 3]
+
+
+def test_dlpack_is_taken() -> None:
+    """An object that speaks DLPack, and is no numpy array, works where an array does."""
+
+    class Tensor:
+        def __dlpack__(self, **options: Any) -> Any:
+            return CODES.__dlpack__(**options)
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return CODES.__dlpack_device__()
+
+    distances, _ = native.scan(Tensor(), CODES, 1)  # type: ignore[arg-type]  # DLPack is accepted at run time
+    assert (distances == 0).all()
+
+
+def test_inputs_are_not_written() -> None:
+    """Read-only arrays are accepted by every kernel."""
+    for array in (CODES, ROWS, QUERIES, CANDIDATES, BOXES, SCORES, PICTURE):
+        array.setflags(write=False)
+    try:
+        for kernel in (scan, rerank, nms, preprocess):
+            kernel()
+    finally:
+        for array in (CODES, ROWS, QUERIES, CANDIDATES, BOXES, SCORES, PICTURE):
+            array.setflags(write=True)
