@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from bowerbird import telemetry
-from bowerbird.errors import ConcurrencyLimit, Draining, NotReady
-from bowerbird.rpc.context import PROCESS_HEADER, PROCESS_ID
+from bowerbird.errors import BowerbirdError, ConcurrencyLimit, Draining, NotReady
 from bowerbird.rpc.handlers import BoundMethod, refuse
 
 _RETRY_AFTER_S = 0.1
@@ -33,7 +32,7 @@ else:
 
 
 class Gate(Enum):
-    """Which calls may come in; those that handlers of this process make always may."""
+    """Whether calls may come in."""
 
     STARTING = auto()
     OPEN = auto()
@@ -69,8 +68,8 @@ class _Task:
 class Workers:
     """The threads that answer calls; knows how many calls it has taken and not finished.
 
-    What the transport needs of a `ThreadPoolExecutor`, but lighter than that, whose futures cost some microseconds a call; and its threads do not keep a
-    process alive that has given up on a call.
+    What the transport needs of a `ThreadPoolExecutor`, but lighter: those futures cost some microseconds a call. And
+    these threads do not keep a process alive that has given up on a call.
     """
 
     def __init__(self, max_workers: int) -> None:
@@ -123,28 +122,11 @@ class Admission(Interceptor):
         self._workers = workers
         self._max_concurrent = max_concurrent
         self._pool = refusal_pool
-        self._refusals: dict[str, dict[str, Handler]] = {}
+        self._refusals: dict[str, dict[Gate, Handler]] = {}
 
     def guard(self, path: str, handler: Handler, bound: BoundMethod) -> None:
         """Refuse calls of this method when there is a reason to; methods without a guard always pass."""
-        limit = self._max_concurrent
-        self._refusals[path] = {
-            "starting": refuse(
-                handler, bound, lambda: NotReady("the server is still starting; try again soon"), self._pool
-            ),
-            "draining": refuse(
-                handler, bound, lambda: Draining("the server is shutting down; call another one"), self._pool
-            ),
-            "full": refuse(
-                handler,
-                bound,
-                lambda: ConcurrencyLimit(
-                    f"this server takes {limit} calls at once and has them; try again after the delay",
-                    retry_after_s=_RETRY_AFTER_S,
-                ),
-                self._pool,
-            ),
-        }
+        self._refusals[path] = {gate: refuse(handler, bound, partial(self._reason, gate), self._pool) for gate in Gate}
 
     def intercept_service(
         self,
@@ -152,17 +134,20 @@ class Admission(Interceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         """The handler for this call."""
-        if self.gate is Gate.OPEN and self._workers.in_flight < self._max_concurrent:
-            return continuation(handler_call_details)
-        return self._refuse(handler_call_details) or continuation(handler_call_details)
+        gate = self.gate
+        if gate is not Gate.OPEN or self._workers.in_flight >= self._max_concurrent:
+            refusals = self._refusals.get(handler_call_details.method)
+            if refusals is not None:
+                return refusals[gate]
+        return continuation(handler_call_details)
 
-    def _refuse(self, details: grpc.HandlerCallDetails) -> Handler | None:
-        """The refusing handler, or None where the call passes all the same."""
-        refusals = self._refusals.get(details.method)
-        if refusals is None:
-            return None
-        if self._workers.in_flight >= self._max_concurrent:
-            return refusals["full"]
-        if dict(details.invocation_metadata).get(PROCESS_HEADER) == PROCESS_ID:
-            return None
-        return {Gate.STARTING: refusals["starting"], Gate.DRAINING: refusals["draining"]}.get(self.gate)
+    def _reason(self, gate: Gate) -> BowerbirdError:
+        """Why a call is refused while the gate is so; an open gate refuses only when the server is full."""
+        if gate is Gate.STARTING:
+            return NotReady("the server is still starting; try again soon")
+        if gate is Gate.DRAINING:
+            return Draining("the server is shutting down; call another one")
+        return ConcurrencyLimit(
+            f"this server takes {self._max_concurrent} calls at once and has them; try again after the delay",
+            retry_after_s=_RETRY_AFTER_S,
+        )

@@ -5,7 +5,6 @@ Threads started by a handler do not see it by themselves: start them with `conte
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
 
@@ -15,9 +14,6 @@ from bowerbird import telemetry
 from bowerbird.errors import Cancelled, DeadlineExceeded
 
 REQUEST_ID_HEADER = "x-request-id"
-PROCESS_HEADER = "x-bowerbird-process"
-# Marks calls that a handler of this process makes, so that a draining server still answers what its own calls need.
-PROCESS_ID = secrets.token_hex(8)
 
 
 class RequestContext(telemetry.RequestScope):

@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from bowerbird import telemetry
 from bowerbird.errors import BowerbirdError, ConfigInvalid, DeadlineExceeded, DependencyDown
 from bowerbird.rpc import status
-from bowerbird.rpc.context import PROCESS_HEADER, PROCESS_ID, REQUEST_ID_HEADER, current_or_none
+from bowerbird.rpc.context import REQUEST_ID_HEADER, current_or_none
 from bowerbird.rpc.metrics import CODE_NAMES
 
 DEFAULT_TIMEOUT_S = 30.0
@@ -66,7 +66,8 @@ class Connection:
                 response = method(request, timeout=seconds, metadata=metadata)
             else:
                 future = method.future(request, timeout=seconds, metadata=metadata)
-                outer.on_end(future.cancel)
+                if not outer.on_end(future.cancel):
+                    future.cancel()
                 response = future.result()
         except grpc.RpcError as error:
             self._observe(service, error.code(), start)
@@ -87,8 +88,8 @@ class Connection:
         seconds, metadata = self._bounds(timeout_s)
         responses = method(request, timeout=seconds, metadata=metadata)
         outer = current_or_none()
-        if outer is not None:
-            outer.on_end(responses.cancel)
+        if outer is not None and not outer.on_end(responses.cancel):
+            responses.cancel()
         try:
             yield from responses
         except grpc.RpcError as error:
@@ -150,8 +151,7 @@ class Connection:
         seconds = min(seconds, outer.remaining_s() - REPLY_MARGIN_S)
         if seconds <= 0:
             raise DeadlineExceeded(f"no time was left to call {self.target}; allow more time")
-        own = ((REQUEST_ID_HEADER, outer.request_id), (PROCESS_HEADER, PROCESS_ID))
-        return seconds, (*self._metadata, *own)
+        return seconds, (*self._metadata, (REQUEST_ID_HEADER, outer.request_id))
 
     def _observe(self, service: str, code: grpc.StatusCode, start: float) -> None:
         seconds = time.monotonic() - start
@@ -179,8 +179,7 @@ def connect(
         tls: encrypt; also on when one of the files is given.
         tls_ca: PEM file of the authority that signed the server's certificate; None: the system's authorities.
         tls_cert, tls_key: PEM files of our own certificate, for mutual TLS.
-        health_check: leave out servers that say they are not ready. A process that calls itself turns it off, or its
-            last answers would fail while it drains.
+        health_check: leave out servers that say they are not ready.
         max_message_bytes: of one request or response.
     Raises:
         ConfigInvalid: a file cannot be read, or only one of `tls_cert` and `tls_key` is given.
