@@ -12,7 +12,6 @@ import math
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +107,22 @@ def test_base_files_are_valid_without_kustomize() -> None:
     for name in files:
         for manifest in kustomization.load(K8S / "base" / name):
             kubernetes_validate.validate(manifest, KUBERNETES[-1], strict=True)
+
+
+def test_volume_shell_is_valid_and_mounts_the_store() -> None:
+    """The pod of the runbooks is valid, restricted like the others, and mounts the claim of retrieval."""
+    (shell,) = kustomization.load(K8S / "tools/volume.yaml")
+    kubernetes_validate.validate(shell, KUBERNETES[-1], strict=True)
+    retrieval = stateful(kustomization.render(K8S / "base"))
+    assert shell["spec"]["securityContext"] == pod(retrieval)["securityContext"]
+    (only,) = shell["spec"]["containers"]
+    assert (only["image"], only["securityContext"]) == (
+        container(retrieval)["image"],
+        container(retrieval)["securityContext"],
+    )
+    (volume,) = shell["spec"]["volumes"]
+    claim = retrieval["spec"]["volumeClaimTemplates"][0]["metadata"]["name"]
+    assert volume["persistentVolumeClaim"]["claimName"] == f"{claim}-{retrieval['metadata']['name']}-0"
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -357,42 +372,3 @@ def test_queues_scale_out_before_they_shed(manifests: list[Manifest], tmp_path: 
             variables = environment(deployments[name], manifests, tmp_path / name)
             limit = config.load(SETTINGS[name], name, environ=variables).max_queue
             assert 0 < int(metric["pods"]["target"]["averageValue"]) <= limit / 2
-
-
-# --------------------------------------------------------------------------------------------------------------- image
-
-
-def dockerfile_stage(name: str) -> str:
-    stages = re.split(r"^(?=FROM )", (ROOT / "Dockerfile").read_text(), flags=re.M)
-    (only,) = [stage for stage in stages if re.match(rf"FROM \S+ AS {name}\n", stage)]
-    return only
-
-
-def test_image_agrees_with_the_manifests(manifests: list[Manifest]) -> None:
-    """User, ports, and the directory for data are the same in image and pods."""
-    stage = dockerfile_stage("runtime")
-    (user,) = re.findall(r"^USER (\d+):(\d+)$", stage, re.M)
-    exposed = {int(port) for port in re.search(r"^EXPOSE (.*)$", stage, re.M)[1].split()}  # type: ignore[index]
-    for workload in workloads(manifests):
-        security = pod(workload)["securityContext"]
-        assert (str(security["runAsUser"]), str(security["runAsGroup"])) == user
-        assert {port["containerPort"] for port in container(workload)["ports"]} == exposed
-
-
-@pytest.mark.parametrize("stage", ["runtime", "gpu"])
-def test_image_sets_variables_that_exist(stage: str) -> None:
-    """Every BOWERBIRD_ variable of the Dockerfile is a setting, with a legal value."""
-    variables = dict(re.findall(r"\b(BOWERBIRD_\w+)=(\S+)", dockerfile_stage(stage)))
-    assert variables
-    for variable in variables:
-        section = variable.removeprefix(config.PREFIX).partition("_")[0].lower()
-        config.load(SETTINGS[section], section, environ=variables)
-
-
-def test_dockerfile_passes_hadolint() -> None:
-    """The linter finds nothing that the Dockerfile does not explain."""
-    linter = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
-    if linter is None:
-        pytest.skip("hadolint is not installed: the Dockerfile is not linted")
-    run = subprocess.run([linter, "--no-color", str(ROOT / "Dockerfile")], capture_output=True, text=True, timeout=60)
-    assert run.returncode == 0, run.stdout
