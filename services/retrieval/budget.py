@@ -12,6 +12,8 @@ from bowerbird.errors import Cancelled, DeadlineExceeded, SequenceNotReached
 
 _POLL_S = 0.05
 """Between two looks at cancellation while waiting."""
+_REPLY_S = 0.05
+"""Kept back from the deadline, so that the reason is there before the caller stops listening."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Budget:
             while not reached():
                 if self.is_cancelled is not None and self.is_cancelled():
                     raise Cancelled("the client cancelled the call")
-                left_s = 0.0 if self.deadline is None else self.deadline - time.monotonic()
+                left_s = 0.0 if self.deadline is None else self.deadline - time.monotonic() - _REPLY_S
                 if left_s <= 0:
                     raise SequenceNotReached(f"{what}; read it from the process that wrote it, or allow more time")
                 condition.wait(min(left_s, _POLL_S))

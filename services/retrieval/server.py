@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import grpc
 
 from bowerbird import telemetry
-from bowerbird.errors import ArgumentInvalid
+from bowerbird.errors import ArgumentInvalid, BowerbirdError
 from bowerbird.rpc import context, wire
 from bowerbird.rpc.server import Method, Role, Service
 from bowerbird.v1 import retrieval_pb2 as pb
@@ -65,6 +66,26 @@ def _require_index(name: str) -> str:
     return name
 
 
+@contextmanager
+def _paths(**paths: str) -> Iterator[None]:
+    """Errors of the engine with the path that their field has in this request."""
+    try:
+        yield
+    except BowerbirdError as error:
+        error.field = paths.get(error.field, error.field)
+        raise
+
+
+_SEARCH_PATHS = {
+    "embedding": "query.embedding",
+    "code": "query.code",
+    "item_id": "query.item_id",
+    "filter": "params.filter",
+    "min_sequence": "params.min_sequence",
+}
+_BATCH_PATHS = {**_SEARCH_PATHS, "embedding": "embeddings", "code": "codes"}
+
+
 def _info(timings: list[tuple[str, float]], found: SearchResult) -> types_pb2.ResponseInfo:
     models = [] if found.model is None else [(found.model.name, found.model.version)]
     return wire.response_info(timings, models)
@@ -82,7 +103,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         index, source = _require_index(request.index), query.WhichOneof("source")
         if source is None:
             raise ArgumentInvalid("expected query.embedding or query.item_id, got neither", field="query")
-        with telemetry.collect_timings() as timings:
+        with telemetry.collect_timings() as timings, _paths(**_SEARCH_PATHS):
             if source == "item_id":
                 if query.HasField("code"):
                     raise ArgumentInvalid("expected no code beside item_id: the item has its own", field="query.code")
@@ -102,7 +123,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         params, index = messages.read_params(request.params), _require_index(request.index)
         embeddings = wire.unpack_vectors(request.embeddings, "embeddings")
         codes = wire.unpack_codes(request.codes, "codes") if request.HasField("codes") else None
-        with telemetry.collect_timings() as timings:
+        with telemetry.collect_timings() as timings, _paths(**_BATCH_PATHS):
             found = self._engine.search(index, embeddings, codes, params, budget=_budget())
         results = [pb.BatchSearchResponse.Result(hits=messages.make_hits(hits)) for hits in found.hits]
         return pb.BatchSearchResponse(info=_info(timings, found), results=results, sequence=found.sequence)

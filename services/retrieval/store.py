@@ -37,6 +37,9 @@ FILE_NAME = "items.db"
 _CHUNK = 2048
 _FULL_BELOW_BYTES = 1 << 20
 
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+"""ERROR too: our statements are fixed, so one fails only where the file has another format or schema."""
+
 _SCHEMA = """
 CREATE TABLE description (key INTEGER PRIMARY KEY CHECK (key = 0), value TEXT NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE item (
@@ -193,17 +196,23 @@ class ItemStore:
             StoreCorrupt: an item is not what was written, or items are missing.
         """
         description = self.describe()
-        cursor = self._writer.execute("SELECT item_id, fields, code, embedding, crc FROM item ORDER BY key")
-        seen = 0
+        with _faults(self.path):
+            cursor = self._writer.execute("SELECT item_id, fields, code, embedding, crc FROM item ORDER BY key")
+        seen = fingerprint = 0
         while True:
             with _faults(self.path):
                 rows = cursor.fetchmany(_CHUNK)
             if not rows:
                 break
             seen += len(rows)
+            fingerprint += sum(hash(row[0]) for row in rows)
             yield _decode_chunk(rows, description, self.path)
         if seen != description.items:
             raise _corrupt(self.path, f"expected {description.items} items, found {seen}")
+        with _faults(self.path):  # the ids as the unique index has them: lookups go by it, and nothing checked it yet
+            indexed = sum(hash(row[0]) for row in self._writer.execute("SELECT item_id FROM item ORDER BY item_id"))
+        if indexed != fingerprint:
+            raise _corrupt(self.path, "the index of item ids does not fit the items")
 
     def ids_after(self, item_id: str, limit: int) -> list[str]:
         """Up to `limit` item ids that sort after `item_id`, in order."""
@@ -355,9 +364,7 @@ def _translate(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Bowerbi
     primary = code & 0xFF
     if primary == sqlite3.SQLITE_FULL or (primary == sqlite3.SQLITE_IOERR and _is_full(path)):
         return StorageFull(f"{path}: the disk is full; nothing was written. Free space and send the write again")
-    if isinstance(error, sqlite3.DatabaseError) and primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return _corrupt(path, str(error))
-    if isinstance(error, UnicodeDecodeError) or "decode" in str(error) or "no such table" in str(error):
+    if primary in _DAMAGED or isinstance(error, UnicodeDecodeError) or "decode" in str(error):
         return _corrupt(path, str(error))
     return Internal(f"{path}: {error}")
 
