@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bowerbird.errors import BowerbirdError, DependencyDown
+from bowerbird.errors import BowerbirdError
 from bowerbird.rpc import clients
 
 PICTURES = Path(__file__).parents[1] / "golden/pictures"
@@ -40,8 +40,8 @@ class Services:
     def target(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def start(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Start and wait until every service is ready."""
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start the process and do not wait."""
         environment = {
             **os.environ,
             "BOWERBIRD_SERVER_PORT": str(self.port),
@@ -51,12 +51,16 @@ class Services:
         }
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen([sys.executable, "-m", "services"], env=environment, stdout=log, stderr=log)
+        return self.process
+
+    def start(self) -> None:
+        """Start and wait until every service is ready."""
+        self.spawn()
         try:
             with self.connect() as connection:
-                connection.wait_ready(timeout_s)
-            if self.process.poll() is not None:
-                raise DependencyDown("the process ended")
+                connection.wait_ready(START_TIMEOUT_S)
         except BowerbirdError as error:
+            self.stop(signal.SIGKILL)
             raise AssertionError(f"the services did not start: {error}\n{self.log_path.read_text()}") from error
 
     def stop(self, number: int = signal.SIGTERM) -> int:
