@@ -150,8 +150,6 @@ class FaissCodes:
         else:
             lists = max(1, min(int(4 * len(codes) ** 0.5), len(codes) // 40))
             index = self._faiss.IndexBinaryIVF(self._faiss.IndexBinaryFlat(bits), bits, lists)
-            index.own_fields = True
-            index.quantizer.this.disown()
             index.nprobe = max(1, round(lists * _IVF_PROBES_A_LIST))
             step = max(1, len(codes) // _IVF_TRAINING_CODES)
             index.train(np.ascontiguousarray(codes[::step]))
