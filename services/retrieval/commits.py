@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from bowerbird.errors import BowerbirdError, Internal
 
@@ -21,32 +21,33 @@ class Write(Protocol):
 W = TypeVar("W", bound=Write)
 
 
-class CommitQueue:
+class CommitQueue(Generic[W]):
     """Hands writes to `commit` in the order they came, as many at once as may share one transaction.
 
     Whoever holds the turn commits for all who wait; they find their write done when their turn comes.
     """
 
-    def __init__(self, max_group: int = 64) -> None:
+    def __init__(self, commit: Callable[[Sequence[W]], None], *, max_group: int = 64) -> None:
+        """
+        Args:
+            commit: sets `done`, and `error` where one is at fault, on each write it is given: one that does not share,
+                or several that do. If it raises, the writes that are not done fail with that.
+        """
+        self._commit = commit
+        self._max_group = max_group
         self._arrivals = threading.Lock()
         self._turn = threading.Lock()
-        self._waiting: list[Write] = []
-        self._max_group = max_group
+        self._waiting: list[W] = []
 
-    def submit(self, write: W, commit: Callable[[Sequence[W]], None]) -> W:
-        """`write` after it was committed, by this thread or another.
-
-        Args:
-            commit: sets `done`, and `error` where one is at fault, on each write it is given. What it raises itself
-                is raised here, and the writes of the group that are not done fail with it.
-        """
+    def submit(self, write: W) -> None:
+        """Return when `write` was committed, by this thread or another; raise its error if it has one."""
         with self._arrivals:
             self._waiting.append(write)
         with self._turn:
             while not write.done:
                 group = self._take_group()
                 try:
-                    commit(group)  # type: ignore[arg-type]  # one queue only ever holds one kind of write
+                    self._commit(group)
                 except BowerbirdError as error:
                     _fail(group, error)
                 except BaseException as error:
@@ -54,13 +55,12 @@ class CommitQueue:
                     raise
         if write.error is not None:
             raise write.error
-        return write
 
     def exclusive(self) -> threading.Lock:
         """The lock that keeps all writes out while it is held."""
         return self._turn
 
-    def _take_group(self) -> list[Write]:
+    def _take_group(self) -> list[W]:
         with self._arrivals:
             end = 1
             if self._waiting[0].shares:

@@ -64,7 +64,7 @@ class LiveIndex:
         self.name = name
         self._config = config
         self._store = store
-        self._commits = CommitQueue()
+        self._commits: CommitQueue[_Upsert | _Delete] = CommitQueue(self._commit)
         self._description = store.describe()
         self._closed = False
         shape = self._description.shape
@@ -137,7 +137,8 @@ class LiveIndex:
             ModelIndexMismatch: the index holds embeddings of another model.
             StorageFull: nothing was written.
         """
-        write = self._commits.submit(_Upsert(records, model, budget), self._commit_upserts)
+        write = _Upsert(records, model, budget)
+        self._commits.submit(write)
         assert write.after is not None
         telemetry.INDEX_WRITES_TOTAL.labels(self.name, "upsert", "ok").inc(len(write.stored))
         telemetry.INDEX_WRITES_TOTAL.labels(self.name, "upsert", "refused").inc(len(write.faults))
@@ -150,7 +151,8 @@ class LiveIndex:
             FilterInvalid: the filter does not fit the fields.
             StorageFull: nothing was deleted.
         """
-        write = self._commits.submit(_Delete(chosen, budget), self._commit_delete)
+        write = _Delete(chosen, budget)
+        self._commits.submit(write)
         telemetry.INDEX_WRITES_TOTAL.labels(self.name, "delete", "ok").inc(write.deleted)
         return DeleteResult(write.sequence, write.deleted)
 
@@ -172,9 +174,15 @@ class LiveIndex:
                 if not self._closed:
                     self._store.purge_log()
 
+    def _commit(self, group: Sequence[_Upsert | _Delete]) -> None:
+        self._check_open()
+        if isinstance(group[0], _Delete):
+            self._commit_delete(group[0])
+        else:
+            self._commit_upserts([write for write in group if isinstance(write, _Upsert)])
+
     def _commit_upserts(self, group: Sequence[_Upsert]) -> None:
         """Plan, store and publish the writes of one group, in order, in one transaction."""
-        self._check_open()
         after, new_ids = self._description, set[str]()
         for write in group:
             after = self._plan(write, after, new_ids)
@@ -229,10 +237,8 @@ class LiveIndex:
             sequence=write.after.sequence,
         )
 
-    def _commit_delete(self, group: Sequence[_Delete]) -> None:
+    def _commit_delete(self, write: _Delete) -> None:
         """Delete in a transaction of its own, then take the deleted content out of the log."""
-        self._check_open()
-        (write,) = group
         write.budget.check()
         item_ids = self._choose(write.chosen)
         if item_ids:
