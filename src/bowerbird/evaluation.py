@@ -15,6 +15,7 @@ FloatArray = npt.NDArray[np.float64]
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+DRAWN_AT_ONCE = 1 << 22  # bounds the memory of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,11 @@ def bootstrap_mean(
     """Mean of the values with its percentile bootstrap interval at 95 %.
 
     Whole clusters are drawn with replacement, so that values which belong together (the same concept in many pairs of
-    styles) are not counted as independent. Drawing clusters is drawing their counts, one multinomial a resample.
+    styles) are not counted as independent.
 
     Args:
         values: (Q,) float64, finite, at least one.
-        clusters: (Q,) int64 in [0, C); None: every value is its own cluster.
+        clusters: (Q,) int64, every number of [0, C) at least once; None: every value is its own cluster.
         resamples: R.
         seed: of the generator; the same seed gives the same interval.
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13.
@@ -79,9 +80,13 @@ def bootstrap_mean(
     clusters = np.arange(len(values)) if clusters is None else clusters
     totals = np.bincount(clusters, weights=values)
     sizes = np.bincount(clusters).astype(np.float64)
-    count = len(totals)
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1.0 / count), size=resamples)
-    means = (drawn @ totals) / np.maximum(drawn @ sizes, 1.0)
+    generator, count = np.random.default_rng(seed), len(totals)
+    rows = max(1, DRAWN_AT_ONCE // count)
+    parts = []
+    for start in range(0, resamples, rows):
+        drawn = generator.integers(0, count, (min(rows, resamples - start), count), np.int32)
+        parts.append(totals[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+    means = np.concatenate(parts)
     tail = (1.0 - CONFIDENCE) / 2
     low, high = np.quantile(means, [tail, 1.0 - tail])
     return Estimate(float(values.mean()), float(low), float(high))

@@ -19,16 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from bowerbird.cli import sources
 from bowerbird.cli.flow import Interrupt
-from bowerbird.cli.indexing import IN_FLIGHT, Indexer, Tally
+from bowerbird.cli.indexing import IN_FLIGHT, Tally, index_roots
 from bowerbird.cli.options import Options, add_index_option, add_json_option, open_connection
 from bowerbird.cli.outcome import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from bowerbird.cli.progress import Progress, format_duration
 from bowerbird.cli.show import print_json
-from bowerbird.cli.sources import Skipped
+from bowerbird.cli.sources import Skipped, count_sources
 from bowerbird.errors import BowerbirdError
-from bowerbird.rpc.clients import EmbedderClient, RetrievalClient
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,23 +44,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: Options) -> int:
     """Exit code 0 when all is indexed that can be, 1 when no file was a picture, 130 after Ctrl-C."""
+    roots = [path.expanduser().absolute() for path in arguments.paths]
     with ExitStack() as stack:
         connection = stack.enter_context(open_connection(arguments))
         log = stack.enter_context(arguments.skipped.open("w")) if arguments.skipped else None
         tally = Tally(on_skip=partial(_log_skipped, log) if log else None)
-        indexer = Indexer(EmbedderClient(connection), RetrievalClient(connection), arguments.index, tally)
         interrupt = stack.enter_context(Interrupt())
-        roots = [path.expanduser().absolute() for path in arguments.paths]
-        progress = Progress(sum(map(sources.count_sources, roots)), "pictures")
+        progress = Progress(sum(map(count_sources, roots)), "pictures")
         try:
-            for root in roots:
-                indexer.add(root, arguments.prefix, arguments.in_flight, progress, interrupt)
+            pruned = index_roots(
+                connection,
+                roots,
+                index=arguments.index,
+                tally=tally,
+                progress=progress,
+                interrupt=interrupt,
+                prefix=arguments.prefix,
+                in_flight=arguments.in_flight,
+                prune=arguments.prune,
+            )
         except BowerbirdError:
             progress.finish()
-            print(_summary(tally, progress.elapsed_s, arguments), file=sys.stderr)
-            print("Run the same command again to go on from here.", file=sys.stderr)
+            if tally.written:
+                print(summarize(tally, progress.elapsed_s, arguments.index), file=sys.stderr)
+                print("Run the same command again to go on from here.", file=sys.stderr)
             raise
-        pruned = sum(map(indexer.prune, roots)) if arguments.prune and not interrupt.stop.is_set() else 0
         progress.finish()
     return _report(tally, progress, arguments, pruned=pruned, stopped=interrupt.stop.is_set())
 
@@ -71,7 +77,7 @@ def _report(tally: Tally, progress: Progress, arguments: Options, *, pruned: int
     if arguments.json:
         print_json(_describe(tally, progress.elapsed_s, pruned))
     else:
-        print(_summary(tally, progress.elapsed_s, arguments))
+        print(summarize(tally, progress.elapsed_s, arguments.index))
         if pruned:
             print(f"{pruned:,} items deleted, whose files are gone")
     if stopped:
@@ -80,17 +86,17 @@ def _report(tally: Tally, progress: Progress, arguments: Options, *, pruned: int
     return EXIT_OK if tally.written or tally.unchanged or not tally.skipped else EXIT_FAILED
 
 
-def _summary(tally: Tally, seconds: float, arguments: Options) -> str:
+def summarize(tally: Tally, seconds: float, index: str) -> str:
+    """What became of the pictures, for people."""
     rate = f", {tally.written / seconds:,.0f}/s" if tally.written and seconds else ""
     counts = f"{tally.written:,} written, {tally.unchanged:,} unchanged, {tally.skipped_total:,} skipped"
-    lines = [f"{counts} in index {arguments.index!r} ({format_duration(seconds)}{rate})"]
+    lines = [f"{counts} in index {index!r} ({format_duration(seconds)}{rate})"]
     for reason, count in sorted(tally.skipped.items()):
         lines.append(f"skipped: {reason} ({count:,})")
         examples = tally.examples[reason]
         lines += [f"  {each.path}" + (f": {each.detail}" if each.detail else "") for each in examples]
         if count > len(examples):
-            hint = "" if arguments.skipped else "; --skipped FILE lists all"
-            lines.append(f"  and {count - len(examples):,} more{hint}")
+            lines.append(f"  and {count - len(examples):,} more; --skipped FILE lists all")
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from bowerbird.cli.outcome import CommandFailed
 from bowerbird.cli.progress import Progress
 from bowerbird.cli.sources import FieldValue, Picture, Skipped, Source
 from bowerbird.errors import IndexNotFound
-from bowerbird.rpc.clients import EmbedderClient, EmbedderModel, Index, Item, RetrievalClient
+from bowerbird.rpc.clients import Connection, EmbedderClient, EmbedderModel, Index, Item, RetrievalClient
 
 WINDOW_PICTURES = 64
 WINDOW_BYTES = 6 * 2**20  # well below the message limit of 16 MiB
@@ -98,6 +98,39 @@ class Tally:
     def skipped_total(self) -> int:
         """Files that were skipped, for any reason."""
         return sum(self.skipped.values())
+
+
+def index_roots(
+    connection: Connection,
+    roots: Sequence[Path],
+    *,
+    index: str,
+    tally: Tally,
+    progress: Progress,
+    interrupt: Interrupt,
+    prefix: str = "",
+    in_flight: int = IN_FLIGHT,
+    prune: bool = False,
+) -> int:
+    """Write the pictures of these files and folders; the number of items that pruning deleted.
+
+    Args:
+        roots: absolute paths.
+        index: its name; it is created if it is not there.
+        tally: counts what becomes of the pictures.
+        progress: of as many as there are sources.
+        interrupt: stops it early.
+        prefix: put before every id.
+        in_flight: windows at a time.
+        prune: delete items of these roots whose files are gone.
+    Raises:
+        CommandFailed: a path is not there, or the index holds vectors of another model.
+        BowerbirdError: the server failed for good; what was written stays.
+    """
+    indexer = Indexer(EmbedderClient(connection), RetrievalClient(connection), index, tally)
+    for root in roots:
+        indexer.add(root, prefix, in_flight, progress, interrupt)
+    return sum(map(indexer.prune, roots)) if prune and not interrupt.stop.is_set() else 0
 
 
 class Indexer:

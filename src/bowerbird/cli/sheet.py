@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from bowerbird.boxes import Region
+from bowerbird.cli.show import main_stages
 
 FieldValue = str | int | float | bool
 Timings = Sequence[tuple[str, float]]
@@ -205,7 +206,9 @@ def _render_result(result: Result) -> str:
 def _render_times(search: Search) -> str:
     if not search.seconds:
         return ""
-    stages = "".join(f"<span>{escape(name)} {seconds * 1e3:.1f} ms</span>" for name, seconds in search.timings)
+    stages = "".join(
+        f"<span>{escape(name)} {seconds * 1e3:.1f} ms</span>" for name, seconds in main_stages(search.timings).items()
+    )
     return f'<div class="times"><span><b>{search.seconds * 1e3:.0f} ms</b> in all</span>{stages}</div>'
 
 

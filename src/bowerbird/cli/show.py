@@ -45,11 +45,18 @@ def format_size(size_bytes: float) -> str:
 
 
 def format_timings(timings: Sequence[tuple[str, float]]) -> str:
-    """`decode 1.2, infer 8.0 ms`; stages of the same name are added up."""
+    """`embed 8.1, search 0.4 ms`; see `main_stages`."""
+    sums = main_stages(timings)
+    return ", ".join(f"{stage} {seconds * 1e3:.1f}" for stage, seconds in sums.items()) + " ms" if sums else ""
+
+
+def main_stages(timings: Sequence[tuple[str, float]]) -> dict[str, float]:
+    """Seconds by stage, without the stages inside a stage (`embed.decode`); those of the same name are added up."""
     sums: dict[str, float] = {}
     for stage, seconds in timings:
-        sums[stage] = sums.get(stage, 0.0) + seconds
-    return ", ".join(f"{stage} {seconds * 1e3:.1f}" for stage, seconds in sums.items()) + " ms" if sums else ""
+        if "." not in stage:
+            sums[stage] = sums.get(stage, 0.0) + seconds
+    return sums
 
 
 def name_of(item_id: str, fields: Mapping[str, FieldValue]) -> str:

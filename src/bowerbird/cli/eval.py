@@ -1,0 +1,219 @@
+"""Measure how good retrieval is on the pictures of an index, with 95 % bootstrap intervals over concepts.
+
+`retrieval` asks three questions of pictures that have the fields style, concept and category, as the demo corpus has:
+ - does a drawing find the same concept drawn in another style (P@1, R@10; all shared concepts, all pairs of styles)
+ - what does the default search, binary codes and exact re-ranking, lose against scoring everything exactly
+ - are the neighbours of clip-art and photographs of the same category (P@5)
+
+examples:
+  bowerbird eval retrieval
+  bowerbird eval retrieval --corpus demo/corpus --json     index the folder first, as far as it is not there
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bowerbird.cli import quality
+from bowerbird.cli.flow import Interrupt
+from bowerbird.cli.index import summarize
+from bowerbird.cli.indexing import Tally, index_roots
+from bowerbird.cli.options import Options, add_index_option, add_json_option, open_connection
+from bowerbird.cli.outcome import EXIT_OK, CommandFailed
+from bowerbird.cli.progress import Progress
+from bowerbird.cli.quality import Corpus, Pair
+from bowerbird.cli.show import print_json, table
+from bowerbird.cli.sources import count_sources
+from bowerbird.rpc.clients import Connection, RetrievalClient
+
+HEADLINE = ("noto", "twemoji")
+STYLES = ("noto", "twemoji", "openmoji", "fluent-flat", "fluent", "emojione", "noto-v1")
+CATEGORY_STYLES = ("clipart", "photograph")
+# EfficientNet-lite0, mean-pooled features at 128 pixels, 600 random noto -> twemoji concepts.
+REFERENCE_CONCEPTS = 600
+REFERENCE = {"concepts": REFERENCE_CONCEPTS, "p_at_1": 0.437, "r_at_10": 0.772}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `eval`."""
+    parser.add_argument("what", choices=["retrieval"], help="what to measure")
+    parser.add_argument("--corpus", type=Path, metavar="DIR", help="index this folder first, if it is not there yet")
+    parser.add_argument("--styles", default=",".join(STYLES), metavar="A,B,...", help="styles to compare")
+    add_index_option(parser)
+    add_json_option(parser)
+
+
+def run(arguments: Options) -> int:
+    """Exit code 0 when everything could be measured."""
+    with open_connection(arguments) as connection:
+        if arguments.corpus:
+            _index_first(connection, arguments.corpus, arguments.index)
+        start = time.monotonic()
+        report = measure(connection, arguments.index, arguments.styles.split(","))
+    report["seconds"] = round(time.monotonic() - start, 1)
+    if arguments.json:
+        print_json(report)
+    else:
+        print(render(report))
+    return EXIT_OK
+
+
+def measure(connection: Connection, index: str, styles: list[str]) -> dict[str, Any]:
+    """The whole report as plain values.
+
+    Raises:
+        CommandFailed: the index lacks the two styles of the headline, or concepts that they share.
+    """
+    client = RetrievalClient(connection)
+    corpus = quality.load_corpus(client, index)
+    pairs = list(quality.compare_pairs(client, index, corpus, styles))
+    headline = next((pair for pair in pairs if (pair.query_style, pair.gallery_style) == HEADLINE), None)
+    if headline is None:
+        raise CommandFailed(
+            f"index {index!r} has no concepts that {' and '.join(HEADLINE)} share; index the demo corpus: "
+            f"bowerbird eval retrieval --corpus DIR"
+        )
+    described = client.get_index(index)
+    return {
+        **describe_pair(headline),
+        "sample": quality.measure_like_reference(corpus, *HEADLINE, concepts=REFERENCE_CONCEPTS),
+        "reference": REFERENCE,
+        "all_pairs": _pool(pairs),
+        "per_pair": [describe_pair(pair) for pair in pairs],
+        "whole_index": quality.measure_overlap(client, index, corpus, HEADLINE[0]),
+        "category": _measure_categories(client, index, corpus),
+        "index": index,
+        "model": f"{described.model.name} {described.model.version}",
+    }
+
+
+def describe_pair(pair: Pair) -> dict[str, Any]:
+    """Measures of one pair of styles: exact, and by binary scan and re-ranking."""
+    return {
+        "query_style": pair.query_style,
+        "gallery_style": pair.gallery_style,
+        "concepts": len(pair.concepts),
+        **_measures(pair.exact, pair.binary, None),
+    }
+
+
+def _pool(pairs: list[Pair]) -> dict[str, Any]:
+    """Measures over all queries of all pairs; a concept is one cluster however many pairs it appears in."""
+    names = [concept for pair in pairs for concept in pair.concepts]
+    _, clusters = np.unique(names, return_inverse=True)
+    exact = np.concatenate([pair.exact for pair in pairs])
+    binary = np.concatenate([pair.binary for pair in pairs])
+    return {"pairs": len(pairs), "queries": len(names), **_measures(exact, binary, clusters)}
+
+
+def _measures(exact: quality.IntArray, binary: quality.IntArray, clusters: quality.IntArray | None) -> dict[str, Any]:
+    first, ten = (quality.estimate_at(exact, k, clusters) for k in (1, quality.DEPTH))
+    binary_first, binary_ten = (quality.estimate_at(binary, k, clusters) for k in (1, quality.DEPTH))
+    return {
+        "p_at_1": round(first.value, 4),
+        "p_at_1_interval": first.interval,
+        "r_at_10": round(ten.value, 4),
+        "r_at_10_interval": ten.interval,
+        "binary": {
+            "p_at_1": round(binary_first.value, 4),
+            "p_at_1_interval": binary_first.interval,
+            "r_at_10": round(binary_ten.value, 4),
+            "r_at_10_interval": binary_ten.interval,
+            "r_at_10_kept": round(binary_ten.value / ten.value, 4) if ten.value else 1.0,
+        },
+    }
+
+
+def _measure_categories(client: RetrievalClient, index: str, corpus: Corpus) -> list[dict[str, Any]]:
+    measured = (quality.measure_category(client, index, corpus, style) for style in CATEGORY_STYLES)
+    return [one for one in measured if one is not None]
+
+
+def _index_first(connection: Connection, folder: Path, index: str) -> None:
+    """Index the corpus as `bowerbird index` does; its report goes to standard error."""
+    root = folder.expanduser().absolute()
+    tally, progress = Tally(), Progress(count_sources(root), "pictures")
+    with Interrupt() as interrupt:
+        index_roots(connection, [root], index=index, tally=tally, progress=progress, interrupt=interrupt)
+        progress.finish()
+    print(summarize(tally, progress.elapsed_s, index), file=sys.stderr)
+    if interrupt.stop.is_set():
+        raise KeyboardInterrupt
+
+
+def render(report: dict[str, Any]) -> str:
+    """The report for people."""
+    binary, pooled, sample = report["binary"], report["all_pairs"], report["sample"]
+    lines = [
+        f"{report['query_style']} -> {report['gallery_style']}, {report['concepts']:,} concepts, {report['model']}",
+        table(
+            [
+                ("exact", *_cells(report)),
+                ("binary + re-rank", *_cells(binary)),
+                (f"exact, all {pooled['pairs']} pairs of styles", *_cells(pooled)),
+                ("binary + re-rank, all pairs", *_cells(pooled["binary"])),
+                (f"exact, {sample['concepts']} random concepts", sample["p_at_1"], "", sample["r_at_10"], ""),
+                (
+                    f"  EfficientNet-lite0 at 128 px, {REFERENCE_CONCEPTS}",
+                    REFERENCE["p_at_1"],
+                    "",
+                    REFERENCE["r_at_10"],
+                    "",
+                ),
+            ],
+            header=("", "P@1", "95 %", "R@10", "95 %"),
+        ),
+        _render_losses(report),
+        "",
+        "pairs of styles (P@1 / R@10, query down, gallery across)",
+        _matrix(report["per_pair"]),
+    ]
+    if report["category"]:
+        rows = [
+            (
+                each["style"],
+                each["pictures"],
+                each["categories"],
+                each["p_at_5"],
+                _interval(each["p_at_5_interval"]),
+                each["chance"],
+            )
+            for each in report["category"]
+        ]
+        lines += ["", "neighbours of the same category"]
+        lines.append(table(rows, header=("style", "pictures", "categories", "P@5", "95 %", "chance")))
+    lines.append(f"\n{report['seconds']} s")
+    return "\n".join(lines)
+
+
+def _render_losses(report: dict[str, Any]) -> str:
+    binary, pooled, whole = report["binary"], report["all_pairs"]["binary"], report["whole_index"]
+    kept = f"{binary['r_at_10_kept']:.2%} of the exact R@10 ({pooled['r_at_10_kept']:.2%} over all pairs)"
+    found = f"{whole['overlap_at_10']:.2%} of the ten nearest of all {whole['items']:,} items"
+    return f"  binary + re-rank keeps {kept}, and finds {found}"
+
+
+def _cells(measures: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        measures["p_at_1"],
+        _interval(measures["p_at_1_interval"]),
+        measures["r_at_10"],
+        _interval(measures["r_at_10_interval"]),
+    )
+
+
+def _interval(bounds: list[float]) -> str:
+    return f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
+def _matrix(pairs: list[dict[str, Any]]) -> str:
+    cells = {(p["query_style"], p["gallery_style"]): f"{p['p_at_1']:.2f}/{p['r_at_10']:.2f}" for p in pairs}
+    styles = list(dict.fromkeys(style for key in cells for style in key))
+    rows = [(query, *(cells.get((query, gallery), "") for gallery in styles)) for query in styles]
+    return table(rows, header=("", *styles))
