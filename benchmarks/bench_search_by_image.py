@@ -91,12 +91,24 @@ def served(data_dir: Path) -> Iterator[tuple[Connection, float]]:
     started_at = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "services"], cwd=report.REPOSITORY, env=environment)
     try:
+        wait_for_listener(port)  # a channel would sit out its pause between attempts, which is not the server's time
         with connect(f"127.0.0.1:{port}") as connection:
             connection.wait_ready(60)
             yield connection, time.perf_counter() - started_at
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
+
+
+def wait_for_listener(port: int, timeout_s: float = 60.0) -> None:
+    """Return as soon as something listens on the port."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.01)
+    raise TimeoutError(f"nothing listens on port {port} after {timeout_s:g} s")
 
 
 class InProcess:
