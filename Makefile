@@ -47,7 +47,7 @@ dev: setup
 # ---- use ----
 
 demo: .venv/ready ## fetch pictures, start the services, index, search, write demo.html
-	$(BIN)/python -m pipelines.demo
+	$(BIN)/python -m bowerbird.cli.demo
 
 up: .venv/ready ## start all services in the background
 	$(BIN)/bowerbird up
