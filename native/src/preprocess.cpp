@@ -29,7 +29,8 @@ struct Filter {
         weights.resize(outputs * taps);
         for (std::size_t i = 0; i < outputs; ++i) {
             const double center = (static_cast<double>(i) + 0.5) * ratio;
-            const double first = std::clamp(std::floor(center - support + 0.5), 0.0, static_cast<double>(inputs - taps));
+            const double last = static_cast<double>(inputs - taps);
+            const double first = std::clamp(std::floor(center - support + 0.5), 0.0, last);
             starts[i] = static_cast<std::uint32_t>(first);
             fill_weights(center - first - 0.5, support, weights.data() + i * taps);
         }

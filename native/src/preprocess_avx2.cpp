@@ -34,7 +34,9 @@ void blend_rows(const std::uint8_t* const* rows, const float* weights, std::size
         __m256 sums[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
         for (std::size_t t = 0; t < taps; ++t) {
             const __m256 weight = _mm256_set1_ps(weights[t]);
-            for (std::size_t s = 0; s < 4; ++s) sums[s] = _mm256_fmadd_ps(weight, widen(rows[t] + i + s * lanes), sums[s]);
+            for (std::size_t s = 0; s < 4; ++s) {
+                sums[s] = _mm256_fmadd_ps(weight, widen(rows[t] + i + s * lanes), sums[s]);
+            }
         }
         for (std::size_t s = 0; s < 4; ++s) _mm256_storeu_ps(out + i + s * lanes, sums[s]);
     }

@@ -20,7 +20,7 @@ constexpr std::size_t block_bytes = 32 * 1024;
 constexpr std::size_t max_block_codes = 1024;
 constexpr std::size_t tile_queries = 16;
 constexpr std::size_t min_range_codes = 32 * 1024;  // smaller shares cost more in threads than they save
-constexpr std::size_t sparse_factor = 8;            // fewer than 1 / 8 of a block let in: compare those one by one
+constexpr std::size_t sparse_factor = 16;           // fewer than 1 / 16 of a block let in: compare those one by one
 constexpr int index_bits = 48;
 
 using Key = std::uint64_t;  // distance in the high 16 bits, index below: one comparison orders by both

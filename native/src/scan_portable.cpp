@@ -1,9 +1,20 @@
-#include <bit>
 #include <cstring>
 
 #include "kernels.hpp"
 
 namespace bowerbird::portable {
+namespace {
+
+// Ones in a word, by sums in ever wider fields. Compilers turn this into the processor's instruction where the target
+// has one; std::popcount would call a library function where it has not (x86-64 without POPCNT).
+int count_ones(std::uint64_t bits) {
+    bits -= bits >> 1 & 0x5555555555555555U;
+    bits = (bits & 0x3333333333333333U) + (bits >> 2 & 0x3333333333333333U);
+    bits = (bits + (bits >> 4)) & 0x0F0F0F0F0F0F0F0FU;
+    return static_cast<int>(bits * 0x0101010101010101U >> 56);
+}
+
+}  // namespace
 
 void hamming(const std::uint8_t* codes, std::size_t count, std::size_t words, const std::uint8_t* query,
              std::uint16_t* distances) {
@@ -13,7 +24,7 @@ void hamming(const std::uint8_t* codes, std::size_t count, std::size_t words, co
             std::uint64_t a, b;
             std::memcpy(&a, codes + (i * words + w) * 8, 8);
             std::memcpy(&b, query + w * 8, 8);
-            distance += std::popcount(a ^ b);
+            distance += count_ones(a ^ b);
         }
         distances[i] = static_cast<std::uint16_t>(distance);
     }
