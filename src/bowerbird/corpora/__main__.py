@@ -30,6 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BowerbirdError as error:
         sys.stderr.write(f"error: {error.message}\n")
         return 1
+    except OSError as error:  # such as a full disk
+        sys.stderr.write(f"error: {error}; what is done already is kept, run again to go on\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what is done already is kept, run again to go on\n")
+        return 130
     sys.stdout.write(format_report(report, time.monotonic() - started))
     refused = any(result.state == "refused" for result in report.fetched.results)
     return 1 if refused or report.pictures == 0 else 0

@@ -96,17 +96,17 @@ def _safe_name(archive: Path, name: str) -> str:
 
 
 def _write(archive: Path, name: str, stream: IO[bytes], path: Path, limits: Limits) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
     size = 0
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
             while chunk := stream.read(_CHUNK):
                 size += len(chunk)
                 if size > limits.member_bytes:
                     raise ArchiveRefused(f"{archive.name}: {name} unpacks to more than {limits.member_bytes} bytes")
                 file.write(chunk)
-    except FileExistsError as error:
-        raise ArchiveRefused(f"{archive.name}: member {name} occurs twice") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ArchiveRefused(f"{archive.name}: member {name} occurs twice, or as file and as directory") from error
     return size
 
 

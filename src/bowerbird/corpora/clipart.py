@@ -28,6 +28,7 @@ _MAX_TAGS = 24
 _MAX_SLUG = 80
 _MAX_USES = 3
 _NOT_DEPICTIONS = {"cards"}  # folders: four decks of playing cards, nearly the same
+_NOT_FOR_ALL = {"naked", "nude", "sex", "sexy", "stripper"}  # keywords: a demo is shown to everybody
 _CREDIT = re.compile(r"clip-?art by", re.IGNORECASE)
 _NO_TITLE = {"", "unnamed", "untitled", "new document", "new-document", "no title", "clipart"}
 
@@ -44,7 +45,9 @@ def read_clipart(directory: Path) -> Iterator[Original]:
         if uses[title] > _MAX_USES or title.lower() in _NO_TITLE or _CREDIT.match(title):
             title = words(file.stem)  # a title that the author's template gave to all drawings
         if slug(title) and not _NOT_DEPICTIONS & set(path.parts):
-            yield _describe(file, path, title, work)
+            original = _describe(file, path, title, work)
+            if not _NOT_FOR_ALL & {*original.tags, *title.lower().split()}:
+                yield original
 
 
 def _find_works(root: Path) -> Iterator[tuple[Path, str]]:

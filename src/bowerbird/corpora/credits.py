@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from bowerbird.corpora.fetching import FetchedSource
 from bowerbird.corpora.files import replace_file
-from bowerbird.corpora.manifest import Source
 
 CREDITS_FILE = "SOURCES.md"
 _HEAD = """# Sources of these pictures
@@ -20,11 +20,11 @@ pass on attribution and licence with them, and to share alike where the licence 
 """
 
 
-def write_credits(directory: Path, sources: Iterable[Source]) -> Path:
+def write_credits(directory: Path, fetched: Iterable[FetchedSource]) -> Path:
     """Path of the `SOURCES.md` that now credits these sources."""
-    rows = (
-        f"| {source.name} | {source.attribution} | {source.licence} | {source.registry}: {source.package} "
-        f"| {source.version} | <{source.homepage}> |\n"
-        for source in sources
-    )
+    rows = []
+    for result in fetched:
+        source = result.source
+        package = f"{source.registry}: {source.package} | {result.version}"
+        rows.append(f"| {source.name} | {source.attribution} | {source.licence} | {package} | <{source.homepage}> |\n")
     return replace_file(directory / CREDITS_FILE, (_HEAD + "".join(rows)).encode())

@@ -10,6 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,7 @@ from bowerbird.corpora.manifest import Source
 from bowerbird.corpora.plans import PICTURES_DIR, Plan, plan_pictures
 from bowerbird.corpora.records import PictureRecord, save
 from bowerbird.corpora.rendering import Task, check_renderer, run_tasks
+from bowerbird.errors import Internal
 
 _FORMAT = "1"  # of the pictures; another one makes them all anew
 _STAMP = ".made-from"  # beside the pictures of a source: what they were made from
@@ -96,7 +98,7 @@ def build_demo(
             made, report = _build_source(result, plans.get(result.source.name, []), out_dir, pool, meter)
             records += made
             reports.append(report)
-    write_credits(out_dir, [report.fetched.source for report in reports if report.pictures])
+    write_credits(out_dir, [report.fetched for report in reports if report.pictures])
     return DemoReport(len(records), save(out_dir, records), tuple(reports), fetched)
 
 
@@ -109,6 +111,12 @@ def _mark_unreadable(fetched: FetchReport, faults: dict[str, str]) -> FetchRepor
             for result in fetched.results
         )
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pool:
+    executor: Executor
+    workers: int
 
 
 class _Meter:
@@ -124,7 +132,7 @@ class _Meter:
 
 
 def _build_source(
-    fetched: FetchedSource, plans: list[Plan], out_dir: Path, pool: Executor | None, meter: _Meter
+    fetched: FetchedSource, plans: list[Plan], out_dir: Path, pool: _Pool | None, meter: _Meter
 ) -> tuple[list[PictureRecord], SourceReport]:
     """Records of the pictures of one source that are there now, in the order of the plans."""
     started = time.monotonic()
@@ -153,18 +161,17 @@ def _prepare_directory(directory: Path, stamp: str) -> None:
     replace_file(file, stamp.encode())
 
 
-def _run_chunks(plans: list[Plan], out_dir: Path, pool: Executor | None) -> Iterator[tuple[list[Plan], list[str]]]:
+def _run_chunks(plans: list[Plan], out_dir: Path, pool: _Pool | None) -> Iterator[tuple[list[Plan], list[str]]]:
     """Chunks of plans with their outcomes, in order; originals are read only a little ahead of their making."""
     chunks = _split(plans)
     if pool is None:
         for chunk in chunks:
             yield chunk, run_tasks(_read_tasks(chunk, out_dir))
         return
-    ahead = 2 * (os.cpu_count() or 1) + 2
     running: deque[tuple[list[Plan], Future[list[str]]]] = deque()
     for chunk in chunks:
-        running.append((chunk, pool.submit(run_tasks, _read_tasks(chunk, out_dir))))
-        if len(running) >= ahead:
+        running.append((chunk, pool.executor.submit(run_tasks, _read_tasks(chunk, out_dir))))
+        if len(running) > 2 * pool.workers:
             first, future = running.popleft()
             yield first, future.result()
     for first, future in running:
@@ -182,14 +189,21 @@ def _read_tasks(plans: list[Plan], out_dir: Path) -> list[Task]:
 
 
 @contextmanager
-def _open_pool(workers: int | None) -> Iterator[Executor | None]:
+def _open_pool(workers: int | None) -> Iterator[_Pool | None]:
     """Worker processes; spawned, since the caller may have threads, which do not survive a fork."""
-    count = workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers or 1
+    count = workers or _count_cpus()
     if count == 1:
         yield None
         return
-    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+    executor = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
     try:
-        yield pool
+        yield _Pool(executor, count)
+    except BrokenProcessPool as error:
+        raise Internal("a worker process died, perhaps for lack of memory; run again with one worker") from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        executor.shutdown(cancel_futures=True)
+
+
+def _count_cpus() -> int:
+    """CPUs that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -57,7 +57,7 @@ def read_concepts(labels_dir: Path, keywords_dir: Path) -> dict[str, Concept]:
         if entry.get("group") in (None, _COMPONENT_GROUP):
             continue
         raw_tags = [tag.replace("_", " ") for tag in keywords.get(entry["emoji"], entry.get("tags", []))]
-        tags = tuple(dict.fromkeys(tag for tag in raw_tags if slug(tag)))  # drops emoticons such as `:D`
+        tags = tuple(dict.fromkeys(tag for tag in raw_tags if len(slug(tag)) > 1))  # drops emoticons: `:D`
         concepts[_normal(entry["hexcode"])] = Concept(
             slug(entry["label"]), entry["label"], tags, groups[entry["group"]]
         )
@@ -155,14 +155,16 @@ def draw(icons: IconSet, name: str, *, size_px: int) -> str:
 
 
 def _resolve(icons: IconSet, name: str) -> dict[str, Any]:
-    """Icon with the transformations of the aliases that lead to it."""
+    """Icon with the transformations of the aliases that lead to it, in normal form: equal if drawn equally."""
     if name in icons.icons:
-        return dict(icons.icons[name])
-    alias = dict(icons.aliases[name])
-    icon = _resolve(icons, alias.pop("parent"))
+        icon, alias = dict(icons.icons[name]), {}
+    else:
+        alias = dict(icons.aliases[name])
+        icon = _resolve(icons, alias.pop("parent"))
     for flip in ("hFlip", "vFlip"):
-        icon[flip] = bool(icon.get(flip)) != bool(alias.pop(flip, False))
-    return {**icon, **alias}
+        if bool(icon.pop(flip, False)) != bool(alias.pop(flip, False)):
+            icon[flip] = True
+    return {key: value for key, value in {**icon, **alias}.items() if key != "hidden"}
 
 
 def _digest(text: str) -> str:

@@ -12,12 +12,14 @@ A run that is killed leaves at most files with a leading dot, which the next run
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bowerbird.corpora import archives, clients
@@ -94,13 +96,23 @@ def fetch(
     wanted = select(tuple(load_manifest() if sources is None else sources), names)
     cache = (cache_dir or default_cache_dir()) / "corpora"
     results: list[FetchedSource] = []
-    for position, source in enumerate(wanted):
-        if progress is not None:
-            progress(position, len(wanted), f"fetch {source.name}")
-        results.append(_fetch_one(source, cache, download))
+    with _lock(cache):
+        for position, source in enumerate(wanted):
+            if progress is not None:
+                progress(position, len(wanted), f"fetch {source.name}")
+            results.append(_fetch_one(source, cache, download))
     if progress is not None:
         progress(len(wanted), len(wanted), "fetched")
     return FetchReport(tuple(results))
+
+
+@contextmanager
+def _lock(cache: Path) -> Iterator[None]:
+    """Wait until no other process fetches into this cache; a killed one leaves no lock behind."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _fetch_one(source: Source, cache: Path, download: Download) -> FetchedSource:

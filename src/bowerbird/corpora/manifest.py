@@ -97,7 +97,8 @@ def _read_source(entry: dict[str, Any]) -> Source:
         expected = list if key in lists else int if key == "size_bytes" else str
         if type(value) is not expected:
             raise TypeError(f"{key} of {entry.get('name')!r} must be {expected.__name__}, got {value!r}")
-    return Source(**{key: tuple(value) if key in lists else value for key, value in entry.items()})
+    fields: dict[str, Any] = {key: tuple(value) if key in lists else value for key, value in entry.items()}
+    return Source(**fields)
 
 
 def _check(source: Source, names: set[str], file: Path) -> None:

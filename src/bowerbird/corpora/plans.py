@@ -15,7 +15,7 @@ from bowerbird.corpora.originals import Original
 from bowerbird.corpora.photographs import read_gcompris, read_scenes, read_tuxpaint
 from bowerbird.corpora.records import PictureRecord
 from bowerbird.corpora.rendering import ICON_SIZE_PX, SUFFIXES
-from bowerbird.errors import BowerbirdError
+from bowerbird.errors import BowerbirdError, PackageUnavailable
 
 PICTURES_DIR = "pictures"
 
@@ -74,16 +74,16 @@ def _find(fetched: FetchReport, kind: str) -> dict[str, Path]:
 
 def _plan_emoji(fetched: FetchReport) -> dict[str, list[Original]]:
     """Originals of every emoji style that was fetched, by the name of its source."""
+    styles = _find(fetched, "emoji")
+    if not styles:
+        return {}
     labels, keywords = _find(fetched, "labels"), _find(fetched, "keywords")
     if not labels or not keywords:
-        return {}
+        raise PackageUnavailable("emoji need their labels and keywords, which could not be fetched")
     concepts = emoji.read_concepts(next(iter(labels.values())), next(iter(keywords.values())))
     by_slug = {concept.slug: concept for concept in concepts.values()}
     names_of = {result.source.name: fetched.directories.get(result.source.icon_names) for result in fetched.results}
-    read = {
-        style: functools.partial(_read_icons, directory, names_of[style])
-        for style, directory in _find(fetched, "emoji").items()
-    }
+    read = {style: functools.partial(_read_icons, directory, names_of[style]) for style, directory in styles.items()}
     joined = emoji.join(concepts, {style: emoji.without_bodies(icons()) for style, icons in read.items()})
     return {
         style: [

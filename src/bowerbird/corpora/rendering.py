@@ -20,8 +20,8 @@ ICON_SIZE_PX = 128
 CLIPART_SIZE_PX = 256
 PHOTOGRAPH_MAX_SIDE_PX = 640
 JPEG_QUALITY = 90
-_PAGE_SIZE_PX = 448  # at which clip-art is drawn before the empty part of the page is cut off
-_MARGIN_PX = 8
+_PAGE = 160  # units, and pixels when looking where on the page the drawing is
+_MARGIN = 0.03  # of the drawing's longer side
 _DPI = 96  # of lengths in points and millimetres
 _MIN_SIDE_PX = 40  # smaller ones are thumbnails of nothing much
 _MAX_PIXELS = 50_000_000  # the largest original in use has 15 million
@@ -86,22 +86,29 @@ def render_clipart(svg: bytes) -> bytes:
     Raises:
         NotWanted: nothing is to be seen on it.
     """
-    side = _PAGE_SIZE_PX
-    inner = base64.b64encode(svg).decode()  # nested, so that the drawing's own size cannot ask for a huge canvas
-    frame = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{side}" height="{side}">'
-        f'<image width="{side}" height="{side}" href="data:image/svg+xml;base64,{inner}"/></svg>'
-    )
-    with Image.open(io.BytesIO(render_icon(frame.encode()))) as image:
-        page = image.convert("RGB")
-    box = ImageOps.invert(page).getbbox()
+    inner = base64.b64encode(svg).decode()
+    with Image.open(io.BytesIO(_render_part(inner, (0.0, 0.0, _PAGE), size_px=_PAGE))) as page:
+        box = ImageOps.invert(page.convert("RGB")).getbbox()
     if box is None:
         raise NotWanted("blank")
-    drawing = page.crop(box)
-    inside = CLIPART_SIZE_PX - 2 * _MARGIN_PX
-    drawing.thumbnail((inside, inside), Image.Resampling.LANCZOS)
-    square = ImageOps.pad(drawing, (inside, inside), Image.Resampling.LANCZOS, color=_WHITE)
-    return _encode_png(ImageOps.expand(square, _MARGIN_PX, _WHITE))
+    left, top, right, bottom = box
+    side = max(right - left, bottom - top) * (1 + 2 * _MARGIN)
+    square = ((left + right - side) / 2, (top + bottom - side) / 2, side)
+    return _render_part(inner, square, size_px=CLIPART_SIZE_PX)
+
+
+def _render_part(inner: str, square: tuple[float, float, float], *, size_px: int) -> bytes:
+    """PNG of a square (left, top, side) of a page of `_PAGE` units, on which an SVG (in base64) is fitted.
+
+    The SVG is nested, so that the size that it asks for cannot make a huge picture.
+    """
+    left, top, side = square
+    frame = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{size_px}" height="{size_px}" '
+        f'viewBox="{left} {top} {side} {side}">'
+        f'<image width="{_PAGE}" height="{_PAGE}" href="data:image/svg+xml;base64,{inner}"/></svg>'
+    )
+    return render_icon(frame.encode())
 
 
 def shrink_photograph(content: bytes) -> bytes:

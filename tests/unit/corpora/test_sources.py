@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import pytest
+
+from bowerbird.corpora.clipart import read_clipart
+from bowerbird.corpora.photographs import read_gcompris, read_scenes, read_tuxpaint
+from tests.golden.corpora.make import make_clipart, make_photograph, make_rcc
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def clipart(tmp_path: Path) -> Path:
+    return tmp_path / "usr/share/openclipart/svg"
+
+
+def test_clipart_speaks_in_the_words_of_its_maker(tmp_path: Path, clipart: Path) -> None:
+    """Title, keywords, folders and author come from the metadata; the publisher is not taken for the title."""
+    write(clipart / "food/fruit/apple_01.svg", make_clipart("Apple &amp; Worm", ["Food", "fruit/apple", "food"]))
+    (original,) = read_clipart(tmp_path)
+
+    assert (original.title, original.concept) == ("Apple & Worm", "apple-and-worm")
+    assert original.tags == ("food", "fruit", "apple")
+    assert (original.category, original.attribution) == ("food", "Ada Artist, Open Clip Art Library")
+
+
+def test_clipart_is_kept_only_if_it_declares_to_be_in_the_public_domain(tmp_path: Path, clipart: Path) -> None:
+    """Another licence, none, or no metadata at all leave a drawing out."""
+    write(clipart / "a/free.svg", make_clipart("free", []))
+    write(clipart / "a/gpl.svg", make_clipart("gpl", [], licence="http://www.gnu.org/licenses/gpl-2.0"))
+    write(clipart / "a/none.svg", make_clipart("none", [], licence=""))
+    write(clipart / "a/bare.svg", b"<svg/>")
+    assert [original.title for original in read_clipart(tmp_path)] == ["free"]
+
+
+def test_clipart_titles_of_templates_give_way_to_file_names(tmp_path: Path, clipart: Path) -> None:
+    """A title that credits the author, says nothing, or stands on many drawings is replaced by the file name."""
+    write(clipart / "a/blue_house.svg", make_clipart("Clipart by Ada - smiley", []))
+    write(clipart / "a/green_tree.svg", make_clipart("untitled", []))
+    for number, animal in enumerate(("cat", "dog", "hen", "pig")):
+        write(clipart / f"b/{animal}.svg", make_clipart("My drawing", [str(number)]))
+    titles = [original.title for original in read_clipart(tmp_path)]
+    assert titles == ["blue house", "green tree", "cat", "dog", "hen", "pig"]
+
+
+def test_clipart_comes_once_without_playing_cards_and_fit_for_all(tmp_path: Path, clipart: Path) -> None:
+    """A copy under another name, the decks of cards and what is not for children are left out."""
+    write(clipart / "people/lady.svg", make_clipart("Lady", ["Sexy"]))
+    write(clipart / "a/one.svg", make_clipart("one", []))
+    write(clipart / "b/copy.svg", make_clipart("one", []))
+    write(clipart / "recreation/games/cards/king.svg", make_clipart("king", []))
+    assert [original.concept for original in read_clipart(tmp_path)] == ["one"]
+
+
+def test_gcompris_photographs_are_named_by_their_files(tmp_path: Path) -> None:
+    """A photograph in a known folder of a bundle has title, category and place; all else is left out."""
+    photograph = make_photograph((90, 60), (9, 90, 200))
+    base = "gcompris/src/activities"
+    write(
+        tmp_path / "usr/share/x.rcc",
+        make_rcc(
+            {
+                f"{base}/explore_monuments/resource/egypt/bentPyramid.webp": photograph,
+                f"{base}/categorization/resource/images/tools/hammer2.webp": b"hammer",
+                f"{base}/categorization/resource/images/monuments/monument1.webp": b"which?",
+                f"{base}/erase/resource/README": b"text",
+                f"{base}/chess/resource/king.webp": b"drawing",
+            },
+            compress="zlib",
+        ),
+    )
+    originals = list(read_gcompris(tmp_path))
+
+    assert [(original.title, original.category) for original in originals] == [
+        ("bent pyramid", "monuments"),
+        ("hammer", "tools"),
+    ]
+    assert originals[0].tags == ("bent", "pyramid", "egypt", "monuments")
+    assert originals[0].read() == photograph
+
+
+@pytest.mark.parametrize(
+    ("caption", "title"),
+    [
+        ("A green pear.\nde.utf8=Eine Birne.", "green pear"),
+        ("A “Fuji” apple.", "fuji apple"),
+        ("Jupiter—the largest planet.", "jupiter"),
+        ("An owl, which can see at night.", "owl"),
+        ("This is a very long sentence about a pear", "pear"),
+        ("Eat your pear!", "pear"),
+        ("de.utf8=Eine Birne.", "pear"),
+        ("", "pear"),
+    ],
+)
+def test_tuxpaint_captions_become_titles(tmp_path: Path, caption: str, title: str) -> None:
+    """A short caption is the title, without article and aside; else the file name is."""
+    root = tmp_path / "usr/share/tuxpaint/stamps/food/fruit"
+    write(root / "pear_1.png", b"png")
+    write(root / "pear_1.txt", caption.encode())
+    (original,) = read_tuxpaint(tmp_path)
+    assert (original.title, original.category, original.style) == (title, "food", "cutout")
+
+
+def test_tuxpaint_leaves_symbols_cartoons_twins_and_drawings_out(tmp_path: Path) -> None:
+    """Letters, cartoons, mirrored twins and stamps with an SVG are not cut-out photographs."""
+    root = tmp_path / "usr/share/tuxpaint/stamps"
+    for name in ("symbols/a.png", "food/cartoon/b.png", "food/pear_mirror.png", "food/drawn.png", "food/drawn.svg"):
+        write(root / name, b"")
+    write(root / "food/pear.png", b"png")
+    assert [original.title for original in read_tuxpaint(tmp_path)] == ["pear"]
+
+
+def test_scenes_are_described_by_hand(tmp_path: Path) -> None:
+    """Scenes have the title that is written for them, and its words as keywords."""
+    originals = {original.title: original for original in read_scenes(tmp_path, name="scikit-learn")}
+    assert originals["dahlia"].tags == ("dahlia", "plants")
+    assert originals["chinese tower above a lake"].concept == "chinese-tower-above-a-lake"
