@@ -59,15 +59,12 @@ def convert(cache_dir: Path, out_dir: Path) -> Path:
     return target
 
 
-def compare(cache_dir: Path, model: onnx.ModelProto, pixels: efficientnet.FloatArray) -> tuple[float, float]:
-    """How far our mean-pooled, unit-length features are from those of the torch original.
+def compute_with_torch(cache_dir: Path, pixels: efficientnet.FloatArray) -> efficientnet.FloatArray:
+    """(N, D) float32: the mean-pooled, unit-length features of the torch original.
 
     Args:
         pixels: (N, 3, S, S) float32, normalised pictures.
-    Returns:
-        Largest difference of a component, and smallest cosine.
     """
-    import onnxruntime
     import torch
 
     sys.path.insert(0, str(fetch(NETWORK, cache_dir)))
@@ -77,11 +74,17 @@ def compare(cache_dir: Path, model: onnx.ModelProto, pixels: efficientnet.FloatA
     original.load_state_dict({name: torch.from_numpy(value) for name, value in read_weights(cache_dir).items()})
     with torch.inference_mode():
         maps = original.eval().extract_features(torch.from_numpy(pixels))
-    expected = torch.nn.functional.normalize(maps.mean((2, 3))).numpy()
+    features: efficientnet.FloatArray = torch.nn.functional.normalize(maps.mean((2, 3))).numpy()
+    return features
+
+
+def compute_with_onnx(model: onnx.ModelProto, pixels: efficientnet.FloatArray) -> efficientnet.FloatArray:
+    """(N, D) float32: the same features by our graph, whose last step, a square root, is undone."""
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    features = session.run(["embedding"], {"pictures": pixels})[0] ** 2  # the graph ends with a square root
-    ours = features / np.linalg.norm(features, axis=1, keepdims=True)
-    return float(np.abs(ours - expected).max()), float((ours * expected).sum(1).min())
+    features = session.run(["embedding"], {"pictures": pixels})[0] ** 2
+    return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True), np.float32)
 
 
 def read_photographs(directory: Path, size: int, limit: int = 32) -> efficientnet.FloatArray:
@@ -111,9 +114,11 @@ def main() -> None:
 
 def report(cache_dir: Path, target: Path, pixels: efficientnet.FloatArray) -> None:
     """Print the difference to torch of the conversion alone and of the stored file."""
+    expected = compute_with_torch(cache_dir, pixels)
     exact = efficientnet.build(read_weights(cache_dir), *efficientnet.random_projection(), half=False)
     for what, model in (("float32 weights", exact), ("stored file", onnx.load(target))):
-        difference, cosine = compare(cache_dir, model, pixels)
+        ours = compute_with_onnx(model, pixels)
+        difference, cosine = np.abs(ours - expected).max(), (ours * expected).sum(axis=1).min()
         print(f"{what}: {len(pixels)} photographs, largest difference {difference:.1e}, smallest cosine {cosine:.7f}")
 
 
