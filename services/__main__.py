@@ -1,4 +1,4 @@
-"""All services in one process on one port: `python -m services`. Discovery asks the others through `services.inner`."""
+"""All services in one process on one port: `python -m services`; discovery asks the others without leaving it."""
 
 import sys
 
@@ -16,7 +16,6 @@ from services.discovery.server import build_services as build_discovery
 from services.embedder.config import EmbedderConfig
 from services.embedder.engine import EmbedderEngine
 from services.embedder.server import build_services as build_embedder
-from services.inner import start_inner
 from services.retrieval.config import RetrievalConfig
 from services.retrieval.engine import RetrievalEngine
 from services.retrieval.server import build_services as build_retrieval
@@ -36,17 +35,10 @@ def main() -> int:
         sides = (side for info in (detector.info, embedder.info) for side in (info.input_width, info.input_height))
         cache.least_side = max(sides)
         others = [*build_detector(detector), *build_embedder(embedder), *build_retrieval(RetrievalEngine(retrieving))]
-        inner = start_inner(others, server)
     except BowerbirdError as error:
         sys.stderr.write(f"cannot start: {error}\n")
         return 2
-    neighbours = connect_inside(inner.server.target, inner.token)
-
-    def close() -> None:
-        neighbours.close()
-        inner.server.stop()
-
-    return serve(server, [*others, *build_discovery(build_engine(discovering, neighbours), close=close)])
+    return serve(server, [*others, *build_discovery(build_engine(discovering, connect_inside(others)))])
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""The three services that discovery asks, reached over gRPC."""
+"""The three services that discovery asks: over gRPC, or in the same process."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bowerbird.errors import ConfigInvalid
 from bowerbird.rpc.clients import Connection, DetectorClient, EmbedderClient, RetrievalClient, connect
+from bowerbird.rpc.local import LocalConnection
+from bowerbird.rpc.server import Service
 
 from .config import UNSET, DiscoveryConfig
 from .engine import DiscoveryEngine
@@ -26,16 +29,13 @@ class Neighbours:
             client.connection.close()
 
 
-def connect_neighbours(config: DiscoveryConfig, *, token: str | None = None, health_check: bool = True) -> Neighbours:
+def connect_neighbours(config: DiscoveryConfig) -> Neighbours:
     """Clients for the targets of the settings; nothing is sent before the first call.
 
-    Args:
-        token: instead of the one in `auth_token_file`.
-        health_check: whether to leave out servers that say they are not ready.
     Raises:
         ConfigInvalid: the token or a certificate cannot be read.
     """
-    token = token or _read_token(config.auth_token_file)
+    token = _read_token(config.auth_token_file)
     connections: dict[str, Connection] = {}
 
     def link(target: str) -> Connection:
@@ -46,7 +46,6 @@ def connect_neighbours(config: DiscoveryConfig, *, token: str | None = None, hea
                 tls_ca=_given(config.tls_ca),
                 tls_cert=_given(config.tls_cert),
                 tls_key=_given(config.tls_key),
-                health_check=health_check,
             )
         return connections[target]
 
@@ -57,10 +56,10 @@ def connect_neighbours(config: DiscoveryConfig, *, token: str | None = None, hea
     )
 
 
-def connect_inside(target: str, token: str) -> Neighbours:
-    """Clients for a listener of this process, whatever the settings say of other processes."""
-    config = DiscoveryConfig(detector_target=target, embedder_target=target, retrieval_target=target)
-    return connect_neighbours(config, token=token, health_check=False)
+def connect_inside(services: Sequence[Service]) -> Neighbours:
+    """Clients for services of this process, whatever the settings say of other processes."""
+    connection = LocalConnection(services)
+    return Neighbours(DetectorClient(connection), EmbedderClient(connection), RetrievalClient(connection))
 
 
 def build_engine(config: DiscoveryConfig, neighbours: Neighbours) -> DiscoveryEngine:

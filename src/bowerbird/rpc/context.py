@@ -67,6 +67,10 @@ class RequestContext(telemetry.RequestScope):
         if self.is_cancelled():
             raise Cancelled(f"the caller of {self.method} is gone")
 
+    def nested(self, method: str, started: float, deadline: float) -> RequestContext:
+        """A call that this one makes within the process: timings of its own, the same id, caller and fate."""
+        return RequestContext(self.request_id, method, started, deadline, deadline - started, self._servicer_context)
+
     def on_end(self, callback: Callable[[], None]) -> bool:
         """Have `callback` called once when the call ends in any way; False if it has ended already."""
         return bool(self._servicer_context.add_callback(callback))
