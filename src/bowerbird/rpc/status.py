@@ -59,6 +59,12 @@ ADVICE: dict[grpc.StatusCode, str] = {
     Code.INTERNAL: "once; report it with the request id",
 }
 
+# Where the class knows better than its code.
+OWN_ADVICE: dict[type[BowerbirdError], str] = {
+    errors.ImageTokenExpired: "no: send the picture itself",
+    errors.StorageFull: "once an operator has made room",
+}
+
 NOT_ON_THE_WIRE = (errors.ConfigInvalid,)  # raised at start only; over the wire it would be a bug
 
 
@@ -76,6 +82,11 @@ def code_of(kind: type[BowerbirdError]) -> grpc.StatusCode:
             if ancestor in CODES:
                 return CODES[ancestor]
     return Code.INTERNAL
+
+
+def advice_of(kind: type[BowerbirdError]) -> str:
+    """Whether a client may try again."""
+    return OWN_ADVICE.get(kind) or ADVICE[code_of(kind)]
 
 
 def reason_of(kind: type[BowerbirdError]) -> str:
