@@ -25,23 +25,35 @@ def unaligned(array: np.ndarray) -> np.ndarray:
 
 
 def scan(**changed: Any) -> Any:
-    wanted = {"codes": CODES, "queries": CODES, "k": 3, "mask": None, "num_threads": 1} | changed
+    wanted: dict[str, Any] = {"codes": CODES, "queries": CODES, "k": 3, "mask": None, "num_threads": 1} | changed
     return native.scan(wanted.pop("codes"), wanted.pop("queries"), wanted.pop("k"), **wanted)
 
 
 def rerank(**changed: Any) -> Any:
-    wanted = {"rows": ROWS, "queries": QUERIES, "candidates": CANDIDATES, "k": 3, "num_threads": 1} | changed
+    wanted: dict[str, Any] = {
+        "rows": ROWS,
+        "queries": QUERIES,
+        "candidates": CANDIDATES,
+        "k": 3,
+        "num_threads": 1,
+    } | changed
     arrays = [wanted.pop(name) for name in ("rows", "queries", "candidates", "k")]
     return native.rerank(*arrays, **wanted)
 
 
 def nms(**changed: Any) -> Any:
-    wanted = {"boxes": BOXES, "scores": SCORES, "max_iou": 0.5, "classes": None} | changed
+    wanted: dict[str, Any] = {"boxes": BOXES, "scores": SCORES, "max_iou": 0.5, "classes": None} | changed
     return native.nms(wanted.pop("boxes"), wanted.pop("scores"), **wanted)
 
 
 def preprocess(**changed: Any) -> Any:
-    wanted = {"images": [PICTURE], "height": 2, "width": 2, "mean": (0, 0, 0), "std": (1, 1, 1)} | changed
+    wanted: dict[str, Any] = {
+        "images": [PICTURE],
+        "height": 2,
+        "width": 2,
+        "mean": (0, 0, 0),
+        "std": (1, 1, 1),
+    } | changed
     return native.preprocess(wanted.pop("images"), **wanted)
 
 
