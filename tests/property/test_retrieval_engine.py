@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bowerbird.errors import FieldTypeMismatch, ItemNotFound
+from services.retrieval import live
 from services.retrieval.config import BACKENDS, RetrievalConfig
 from services.retrieval.engine import RetrievalEngine
 from services.retrieval.filters import Clause, Filter, Op
@@ -91,6 +93,8 @@ class EngineMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp())
+        self.compact_always = mock.patch.object(live, "_COMPACT_ABOVE_SLOTS", 0)
+        self.compact_always.start()
         self.config = RetrievalConfig(
             data_dir=self.directory, backend=self.backend, compact_dead_ratio=0.2, checkpoint_bytes=1 << 16
         )
@@ -222,6 +226,7 @@ class EngineMachine(RuleBasedStateMachine):
         assert (info.items, info.sequence) == (len(self.model), self.sequence)
 
     def teardown(self) -> None:
+        self.compact_always.stop()
         self.engine.close()
         shutil.rmtree(self.directory)
 

@@ -1,0 +1,98 @@
+"""Snapshot files: whole or not there, and checked on the way back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bowerbird.errors import Cancelled, SnapshotCorrupt, SnapshotNotFound, StorageFull
+from services.retrieval.engine import RetrievalEngine
+from services.retrieval.items import Item
+from services.retrieval.snapshots import SnapshotCatalog
+
+
+def refuse(_done: float) -> None:
+    raise Cancelled("enough")
+
+
+@pytest.fixture
+def snapshots(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "snapshots"
+
+
+def test_cancelled_work_leaves_nothing(
+    engine: RetrievalEngine, make_item: Callable[..., Item], snapshots: Path
+) -> None:
+    """A snapshot or restore that is cancelled has no trace on disk, and the index goes on."""
+    engine.upsert_items("pictures", [make_item(n) for n in range(100)])
+    with pytest.raises(Cancelled):
+        engine.create_snapshot("pictures", refuse)
+    assert list(snapshots.iterdir()) == []
+    info = engine.create_snapshot("pictures")
+    with pytest.raises(Cancelled):
+        engine.restore_snapshot(info.snapshot_id, "copy", refuse)
+    assert [path.name for path in (snapshots.parent / "indexes").iterdir()] == ["pictures"]
+    assert engine.upsert_items("pictures", [make_item(1)]).written == 1
+
+
+def test_full_disk_leaves_nothing(engine: RetrievalEngine, snapshots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No space for a directory or its files is StorageFull."""
+
+    def no_space(*_args: object, **_kwargs: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    info = engine.create_snapshot("pictures")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", no_space)
+        with pytest.raises(StorageFull, match="Free space"):
+            engine.create_snapshot("pictures")
+        with pytest.raises(StorageFull):
+            engine.restore_snapshot(info.snapshot_id, "copy")
+        with pytest.raises(StorageFull):
+            engine.create_index("other", dimension=4)
+    assert [path.name for path in snapshots.iterdir()] == [info.snapshot_id]
+
+
+def test_damaged_snapshots_are_named_and_can_be_removed(engine: RetrievalEngine, snapshots: Path) -> None:
+    """Missing items, a damaged description and changed bytes are refused; each can be deleted."""
+    missing, broken, changed = (engine.create_snapshot("pictures").snapshot_id for _ in range(3))
+    (snapshots / missing / "items.db").unlink()
+    (snapshots / broken / "snapshot.json").write_text('{"snapshot_id": 1}')
+    with (snapshots / changed / "items.db").open("ab") as file:
+        file.write(b"\0")
+    for snapshot_id, name in ((missing, "items.db"), (broken, "snapshot.json"), (changed, "items.db")):
+        with pytest.raises(SnapshotCorrupt, match=f"{snapshot_id}/{name}"):
+            engine.restore_snapshot(snapshot_id, "copy")
+    assert {info.snapshot_id for info in engine.list_snapshots()} == {missing, changed}
+    for snapshot_id in (missing, broken, changed):
+        engine.delete_snapshot(snapshot_id)
+    assert list(snapshots.iterdir()) == []
+
+
+def test_snapshot_with_a_foreign_store_is_refused(engine: RetrievalEngine, snapshots: Path) -> None:
+    """A checksum that fits does not make a store of something else."""
+
+    snapshot_id = engine.create_snapshot("pictures").snapshot_id
+    noise = b"not a database" * 1000
+    (snapshots / snapshot_id / "items.db").write_bytes(noise)
+    sidecar = snapshots / snapshot_id / "snapshot.json"
+    known = json.loads(sidecar.read_text()) | {"sha256": hashlib.sha256(noise).hexdigest(), "size_bytes": len(noise)}
+    sidecar.write_text(json.dumps(known))
+    with pytest.raises(SnapshotCorrupt, match="no sound store"):
+        engine.restore_snapshot(snapshot_id, "copy")
+    assert [info.name for info in engine.list_indexes()] == ["pictures"]
+
+
+def test_snapshot_ids_are_no_paths(tmp_path: Path) -> None:
+    """Nothing outside the directory can be named."""
+    (tmp_path / "outside").mkdir()
+    catalog = SnapshotCatalog(tmp_path / "snapshots")
+    for name in ("../outside", "..", ".", "", "/etc", "a/b"):
+        with pytest.raises(SnapshotNotFound):
+            catalog.delete(name)
+    assert (tmp_path / "outside").is_dir()
