@@ -142,8 +142,8 @@ ROWS: dict[str, list[Panel]] = {
         Panel("Memory", [reduced("max", "bowerbird_index_memory_bytes", "index")], "bytes"),
         Panel("Items written and deleted", [rate("bowerbird_index_writes_total", "index, op, outcome")], "wps"),
         Panel("To disk, 99th percentile", [quantile(0.99, "bowerbird_store_commit_seconds", "index")], "s"),
-        Panel("To visible, 99th percentile", [quantile(0.99, "bowerbird_index_freshness_seconds", "index")], "s"),
         Panel("Age of the newest snapshot", [Query(f"time() - {SNAPSHOT_TIME.expression}", SNAPSHOT_TIME.legend)], "s"),
+        Panel("A snapshot takes, mean", [mean("bowerbird_snapshot_seconds", "index")], "s"),
         Panel("Rebuilt at the last start in", [reduced("max", "bowerbird_recovery_seconds", "index")], "s"),
     ],
     "Processes": [

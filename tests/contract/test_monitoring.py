@@ -99,6 +99,15 @@ def test_queries_name_something() -> None:
     assert set(re.findall(r"bowerbird:[\w:]+", text)) == RECORDED
 
 
+def test_queries_name_metrics_that_are_fed() -> None:
+    """A metric of a query is not only declared: some code of the product sets or counts it."""
+    code = "\n".join(path.read_text() for top in ("src", "services") for path in (ROOT / top).rglob("*.py"))
+    asked = set().union(*map(series_in, expressions().values()))
+    for variable, metric in vars(telemetry).items():
+        if isinstance(metric, MetricWrapperBase) and any(name.startswith(metric._name) for name in asked):
+            assert re.search(rf"\b{variable}\b(\.labels|\.observe|\.set|\.inc)", code), f"nothing feeds {variable}"
+
+
 def test_autoscalers_use_exported_metrics() -> None:
     """The metric of the autoscalers exists, and the adapter serves it."""
     assert autoscaled() == {"bowerbird_batch_queue_depth"}
