@@ -87,7 +87,8 @@ cuda: .venv/build-tools ## compile the CUDA sources (needs nvcc, no GPU) and imp
 	rm -rf build/cuda && $(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps -w build/cuda \
 		-Ccmake.define.BOWERBIRD_CUDA=ON -Cbuild-dir=build/cuda/cmake . && \
 	$(BIN)/python -m pip install --quiet --no-deps --target build/cuda/site build/cuda/*.whl && \
-	PYTHONPATH=build/cuda/site $(BIN)/python -c 'import bowerbird.native as n; assert "build/cuda" in n.__file__; print("CUDA build imports; devices:", n.cuda_device_count())'
+	packages=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	PYTHONPATH=build/cuda/site:$$packages $(BIN)/python -S -c 'import bowerbird.native as n; assert "build/cuda" in n.__file__; print("CUDA build imports; devices:", n.cuda_device_count())'
 
 asan: .venv/dev ## native tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	bash native/tests/run_sanitized.sh
