@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from bowerbird.cli.options import (
     read_file,
 )
 from bowerbird.cli.outcome import EXIT_OK, UsageWrong
-from bowerbird.cli.show import SHOWN_FIELDS, format_timings, name_of, notes_of, print_json, table
+from bowerbird.cli.show import SHOWN_FIELDS, FieldValue, format_timings, name_of, notes_of, print_json, table
 from bowerbird.rpc.clients import Discoveries, DiscoveryClient, Hit, SearchParams
 
 MAX_SUGGESTED_REGIONS = 5
@@ -154,14 +155,13 @@ def write_page(arguments: Options, query: Query, found: Discoveries, seconds: fl
         "What looks alike",
         f"Index {arguments.index!r} at {arguments.target}.",
         [sheet.Group("", "", [search])],
-        credits=sheet.collect_credits(hit.fields for hit in found.hits),
     )
     sheet.write_sheet(page, arguments.html)
 
 
 def to_result(hit: Hit, *, matches: bool = False) -> sheet.Result:
     """A hit as the page shows it, with the picture from this machine's disk if it is there."""
-    path = picture_path(hit)
+    path = picture_path(hit.fields)
     return sheet.Result(
         title=name_of(hit.item_id, hit.fields),
         note=notes_of(hit.fields),
@@ -169,12 +169,13 @@ def to_result(hit: Hit, *, matches: bool = False) -> sheet.Result:
         image=sheet.inline_picture(path) if path else "",
         matches=matches,
         photograph=path is not None and path.suffix.lower() in sheet.PHOTOGRAPH_SUFFIXES,
+        credit=sheet.credit_of(hit.fields),
     )
 
 
-def picture_path(hit: Hit) -> Path | None:
-    """The file that was indexed as this item; None if it was indexed elsewhere, or is gone."""
-    root, path = hit.fields.get("root"), hit.fields.get("path")
+def picture_path(fields: Mapping[str, FieldValue]) -> Path | None:
+    """The file that was indexed as the item of these fields; None if it was indexed elsewhere, or is gone."""
+    root, path = fields.get("root"), fields.get("path")
     if not isinstance(root, str) or not isinstance(path, str):
         return None
     file = Path(root, path)

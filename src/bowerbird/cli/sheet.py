@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib import resources
@@ -39,6 +39,7 @@ class Result:
         image: data URI; empty if the file is not on this machine.
         matches: marked as what was looked for.
         photograph: fills its tile, where drawings keep a margin.
+        credit: maker and licence; empty if unknown.
     """
 
     title: str
@@ -47,6 +48,7 @@ class Result:
     image: str
     matches: bool = False
     photograph: bool = False
+    credit: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Search:
         command: the command line that repeats it.
         seconds: as the caller saw it.
         timings: stages inside the services and their seconds.
+        credit: maker and licence of the query picture; empty if unknown.
     """
 
     label: str
@@ -73,6 +76,7 @@ class Search:
     command: str = ""
     seconds: float = 0.0
     timings: Timings = ()
+    credit: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,20 @@ class Group:
 
 @dataclass(frozen=True)
 class Sheet:
-    """The whole page; credits are the lines of the footer."""
+    """The whole page; its footer credits every picture on it."""
 
     title: str
     lead: str
     groups: Sequence[Group]
     facts: Mapping[str, str] = field(default_factory=dict)
-    credits: Sequence[str] = ()
+
+    @property
+    def credits(self) -> list[str]:
+        """Each maker and licence once, by source."""
+        searches = [search for group in self.groups for search in group.searches]
+        stated = [search.credit for search in searches]
+        stated += [result.credit for search in searches for result in search.results]
+        return sorted(set(filter(None, stated)))
 
 
 def inline_picture(source: Path | bytes, max_px: int = TILE_PX) -> str:
@@ -219,12 +230,9 @@ def _render_credits(lines: Sequence[str]) -> str:
     return f"<footer><h2>Pictures and licences</h2><ul>{items}</ul></footer>"
 
 
-def collect_credits(records: Iterable[Mapping[str, FieldValue]]) -> list[str]:
-    """One line a source, with its licence, of the pictures shown; of those that state either."""
-    lines = {
-        f"{record.get('source') or 'pictures'}: {record.get('attribution') or 'unknown'}"
-        f" ({record.get('licence') or 'licence not stated'})"
-        for record in records
-        if record.get("licence") or record.get("attribution")
-    }
-    return sorted(lines)
+def credit_of(fields: Mapping[str, FieldValue]) -> str:
+    """Source, maker and licence of a picture in one line; empty if it states neither maker nor licence."""
+    if not fields.get("licence") and not fields.get("attribution"):
+        return ""
+    source, maker = fields.get("source") or "pictures", fields.get("attribution") or "unknown"
+    return f"{source}: {maker} ({fields.get('licence') or 'licence not stated'})"

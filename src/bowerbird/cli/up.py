@@ -45,6 +45,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: Options) -> int:
     """Exit code 0 when the services are ready; that of the services with --foreground."""
     home = Home(processes.home_directory(arguments.data))
+    running = start(arguments, home)
+    print(f"ready at {running.target} (process {running.pid})")
+    print(f"metrics  http://{running.admin}/metrics")
+    print(f"log      {running.log}")
+    print("stop     bowerbird down")
+    return EXIT_OK
+
+
+def start(arguments: Options, home: Home) -> Running:
+    """The services, started and ready; with --foreground this process becomes them, and nothing is returned.
+
+    Raises:
+        CommandFailed: they run already, cannot start, or are not ready in time.
+        ConfigInvalid: the configuration is not valid.
+    """
     lock = home.acquire()
     if lock is None:
         running = home.running()
@@ -57,15 +72,12 @@ def run(arguments: Options) -> int:
             sys.stdout.flush()
             os.execvpe(sys.executable, processes.service_command(), launch.environment)  # noqa: S606
         child = processes.spawn(home, lock, launch.environment)
-        home.record(launch.running(child.pid, home))
+        started = launch.running(child.pid, home)
+        home.record(started)
     finally:
         os.close(lock)
     wait_ready(child, launch, home)
-    print(f"ready at {launch.target} (process {child.pid})")
-    print(f"metrics  http://{launch.admin}/metrics")
-    print(f"log      {home.log_file}")
-    print("stop     bowerbird down")
-    return EXIT_OK
+    return started
 
 
 @dataclass(frozen=True)
