@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bowerbird.corpora.demo import DemoReport, SourceReport, build_demo
+from bowerbird.corpora.demo import DemoReport, build_demo
 from bowerbird.corpora.fetching import default_cache_dir
 from bowerbird.errors import BowerbirdError
 
@@ -58,7 +58,6 @@ class _Printer:
 def format_report(report: DemoReport, seconds: float) -> str:
     """A table for people: one row a source, then what is missing and why."""
     lines = [f"{'source':<14} {'pictures':>8} {'made':>6} {'seconds':>8}  {'package':<11} licence"]
-    notes: list[str] = []
     for row in report.sources:
         fetched = row.fetched
         if row.pictures or fetched.directory is None:
@@ -66,17 +65,20 @@ def format_report(report: DemoReport, seconds: float) -> str:
                 f"{fetched.source.name:<14} {row.pictures:>8} {row.made:>6} {row.seconds:>8.1f}  "
                 f"{fetched.state:<11} {fetched.source.licence}"
             )
-        notes += _notes(row)
     lines.append(f"{'all':<14} {report.pictures:>8} {'':>6} {seconds:>8.1f}  -> {report.records_file}")
-    return "\n".join([*lines, *notes, ""])
+    return "\n".join([*lines, *_notes(report), ""])
 
 
-def _notes(row: SourceReport) -> list[str]:
-    name = row.fetched.source.name
-    notes = [f"{name}: left out {count}: {reason}" for reason, count in sorted(row.left_out.items())]
-    if row.fetched.reason:
-        notes.append(f"{name}: {row.fetched.state}: {row.fetched.reason}")
-    return notes
+def _notes(report: DemoReport) -> list[str]:
+    """What was left out or could not be had, each reason once."""
+    notes: dict[str, list[str]] = {}
+    for row in report.sources:
+        fetched = row.fetched
+        if fetched.reason:
+            notes.setdefault(f"{fetched.state}: {fetched.reason}", []).append(fetched.source.name)
+        for reason, count in sorted(row.left_out.items()):
+            notes.setdefault(f"left out {count}: {reason}", []).append(fetched.source.name)
+    return [f"{', '.join(names)}: {note}" for note, names in notes.items()]
 
 
 if __name__ == "__main__":

@@ -83,7 +83,8 @@ def _plan_emoji(fetched: FetchReport) -> dict[str, list[Original]]:
     concepts = emoji.read_concepts(next(iter(labels.values())), next(iter(keywords.values())))
     by_slug = {concept.slug: concept for concept in concepts.values()}
     names_of = {result.source.name: fetched.directories.get(result.source.icon_names) for result in fetched.results}
-    read = {style: functools.partial(_read_icons, directory, names_of[style]) for style, directory in styles.items()}
+    keep_one = functools.lru_cache(maxsize=1)(emoji.read_icons)  # drawn style by style; the largest takes 150 MB
+    read = {style: functools.partial(keep_one, directory, names_of[style]) for style, directory in styles.items()}
     joined = emoji.join(concepts, {style: emoji.without_bodies(icons()) for style, icons in read.items()})
     return {
         style: [
@@ -100,11 +101,6 @@ def _plan_emoji(fetched: FetchReport) -> dict[str, list[Original]]:
         ]
         for style, icons in joined.items()
     }
-
-
-@functools.lru_cache(maxsize=1)  # styles are drawn one after the other, and the largest set takes 150 MB of memory
-def _read_icons(directory: Path, names_dir: Path | None) -> emoji.IconSet:
-    return emoji.read_icons(directory, names_dir)
 
 
 def _draw(icons: Callable[[], emoji.IconSet], name: str) -> bytes:

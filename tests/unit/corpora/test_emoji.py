@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,7 +137,7 @@ def test_read_icons_refuses_a_damaged_package(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def fetched(tmp_path: Path, sources: tuple[Source, ...], client) -> dict[str, Path]:  # type: ignore[no-untyped-def]
+def fetched(tmp_path: Path, sources: tuple[Source, ...], client: Any) -> dict[str, Path]:
     """Directories of the golden packages."""
     from bowerbird.corpora import fetch
 
