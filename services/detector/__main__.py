@@ -1,10 +1,11 @@
-"""Run the detector alone: `python -m services.detector`."""
+"""The detector as a process: `python -m services.detector`."""
 
-from __future__ import annotations
+import sys
 
 from bowerbird import config
+from bowerbird.errors import BowerbirdError
 from bowerbird.images import PictureCache
-from bowerbird.models import ModelsConfig
+from bowerbird.models.settings import ModelsConfig
 from bowerbird.rpc.server import ServerConfig, serve
 
 from .config import DetectorConfig
@@ -13,12 +14,16 @@ from .server import build_services
 
 
 def main() -> int:
-    """Exit code of the server process."""
-    config.check_sections({"server", "models", "detector"})
-    settings = config.load(DetectorConfig, "detector")
-    engine = DetectorEngine(settings, PictureCache(settings.cache_bytes), config.load(ModelsConfig, "models"))
-    return serve(config.load(ServerConfig, "server"), build_services(engine))
+    """Serve until told to stop; the exit code."""
+    try:
+        config.check_sections({"server", "models", "detector"})
+        server, own = config.load(ServerConfig, "server"), config.load(DetectorConfig, "detector")
+        engine = DetectorEngine(own, PictureCache(own.cache_bytes), config.load(ModelsConfig, "models"))
+    except BowerbirdError as error:
+        sys.stderr.write(f"cannot start: {error}\n")
+        return 2
+    return serve(server, build_services(engine))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

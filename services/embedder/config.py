@@ -34,9 +34,7 @@ class EmbedderConfig:
             if getattr(self, name) < 1:
                 raise ConfigInvalid(f"[embedder] {name}: expected 1 or more, got {getattr(self, name)}")
         if self.max_pending < self.max_batch_size:
-            raise ConfigInvalid(
-                f"[embedder] max_pending: expected max_batch_size or more, got {self.max_pending}"
-            )
+            raise ConfigInvalid(f"[embedder] max_pending: expected max_batch_size or more, got {self.max_pending}")
         if not 0 <= self.max_delay_s <= 1:
             raise ConfigInvalid(f"[embedder] max_delay_s: expected 0 to 1 second, got {self.max_delay_s}")
         if self.cache_bytes < 0:
