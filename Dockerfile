@@ -1,7 +1,7 @@
 # One image for every service; the argument chooses which.
 #   docker build -t bowerbird:0.1.0 .                        models run on the processor
 #   docker build -t bowerbird:0.1.0-gpu --target gpu .       models can run on CUDA
-#   docker run -p 127.0.0.1:50051:50051 -v bowerbird:/data --stop-timeout 60 bowerbird:0.1.0      all services, one process
+#   docker run -p 127.0.0.1:50051:50051 -v bowerbird:/data --stop-timeout 90 bowerbird:0.1.0      all services, one process
 #   docker run ... bowerbird:0.1.0 services.embedder         one of them
 FROM python:3.11-slim-bookworm AS build
 # hadolint ignore=DL3008

@@ -6,6 +6,7 @@ cluster. Nothing here has been scheduled by one.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import math
@@ -15,6 +16,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import kubernetes_validate
 import pytest
@@ -236,6 +238,17 @@ def test_pods_outlive_their_drain(manifests: list[Manifest], tmp_path: Path) -> 
     for workload in workloads(manifests):
         settings = server_settings(workload, manifests, tmp_path / workload["metadata"]["name"])
         assert pod(workload)["terminationGracePeriodSeconds"] > settings.drain_delay_s + settings.grace_s
+
+
+def test_drain_lets_calls_with_the_default_deadline_end(manifests: list[Manifest], tmp_path: Path) -> None:
+    """The grace period covers every method's default deadline; snapshots may be cut, they leave nothing behind."""
+    for workload in workloads(manifests):
+        settings = server_settings(workload, manifests, tmp_path / workload["metadata"]["name"])
+        for name in {**APART, **TOGETHER}[workload["metadata"]["name"]]:
+            module = importlib.import_module(f"services.{name}.server")
+            methods = [item for service in module.build_services(MagicMock()) for item in service.methods.items()]
+            longest = max(m.default_deadline_s for method, m in methods if not method.endswith("Snapshot"))
+            assert settings.grace_s >= longest
 
 
 # ---------------------------------------------------------------------------------------------------- ports and probes
