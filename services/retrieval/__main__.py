@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from bowerbird import config
-from bowerbird.errors import ConfigInvalid
+from bowerbird.errors import BowerbirdError
 from bowerbird.rpc.server import ServerConfig, serve
 
 from .config import RetrievalConfig
@@ -19,7 +19,7 @@ def main() -> int:
         config.check_sections({"server", "retrieval"})
         server_config = config.load(ServerConfig, "server")
         engine = RetrievalEngine(config.load(RetrievalConfig, "retrieval"))
-    except ConfigInvalid as error:
+    except BowerbirdError as error:
         sys.stderr.write(f"cannot start: {error}\n")
         return 2
     return serve(server_config, build_services(engine))

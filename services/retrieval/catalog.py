@@ -121,6 +121,7 @@ class IndexCatalog:
             live = self[name]
             self._indexes = {key: value for key, value in self.indexes.items() if key != name}
             live.close()
+            live.forget()
             with disk_faults(self._directory(name)):
                 remove_directory(self._directory(name))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bowerbird import telemetry
-from bowerbird.errors import BowerbirdError, FieldTypeMismatch, IndexNotFound, ModelIndexMismatch
+from bowerbird.errors import ArgumentInvalid, BowerbirdError, FieldTypeMismatch, IndexNotFound, ModelIndexMismatch
 
 from .budget import Budget
 from .codes import CodeIndex, create_code_index
@@ -66,7 +66,7 @@ class LiveIndex:
         self._store = store
         self._commits: CommitQueue[_Upsert | _Delete] = CommitQueue(self._commit)
         self._description = store.describe()
-        self._closed = False
+        self._closed = self._purge_due = False
         shape = self._description.shape
         code_index = self._code_index(self._description.items)
         capacity = self._description.items + max(1024, self._description.items // 4)
@@ -100,6 +100,11 @@ class LiveIndex:
             if not self._closed:
                 self._closed = True
                 self._store.close()
+
+    def forget(self) -> None:
+        """Take the gauges of an index that is deleted out of the metrics."""
+        for gauge in (telemetry.INDEX_ITEMS, telemetry.INDEX_SEQUENCE, telemetry.INDEX_MEMORY_BYTES):
+            gauge.remove(self.name)
 
     @property
     def uid(self) -> str:
@@ -171,8 +176,7 @@ class LiveIndex:
             self._store.copy_to(target, on_progress)
         finally:
             with self._commits.exclusive():
-                if not self._closed:
-                    self._store.purge_log()
+                self._purge_log()
 
     def _commit(self, group: Sequence[_Upsert | _Delete]) -> None:
         self._check_open()
@@ -215,7 +219,7 @@ class LiveIndex:
         for position, record in write.records.items():
             try:
                 kinds = _extend_kinds(kinds, record.fields)
-            except FieldTypeMismatch as error:
+            except BowerbirdError as error:
                 write.faults[position] = error
                 continue
             chosen[record.item_id] = record
@@ -249,7 +253,7 @@ class LiveIndex:
                 self._store.set_description(after)
             self._description = after
             self.memory.remove(item_ids, sequence=after.sequence)
-            self._store.purge_log()
+            self._purge_due = True
             self._settle()
         write.deleted, write.sequence, write.done = len(item_ids), self._description.sequence, True
 
@@ -262,13 +266,23 @@ class LiveIndex:
         return [view.slots.item_ids[slot] for slot in np.flatnonzero(matches).tolist()]
 
     def _settle(self) -> None:
-        """What a write leaves to do: compaction and gauges."""
+        """What a write leaves to do: deleted content in the log, compaction, gauges."""
+        self._purge_log()
         view = self.memory.view
         if view.count > _COMPACT_ABOVE_SLOTS and self.memory.dead_ratio() > self._config.compact_dead_ratio:
             self.memory.compact(self._code_index(view.live))
         elif self._config.backend == "auto" and view.live > self._config.ivf_above_items:
             self.memory.scan_with("faiss-ivf", lambda: self._code_index(view.live))
         self._gauge()
+
+    def _purge_log(self) -> None:
+        """Take deleted content out of the log. The delete is done whatever comes of this, so a fault is not its own."""
+        if not self._purge_due or self._closed:
+            return
+        try:
+            self._purge_due = not self._store.purge_log()  # not while a snapshot reads the log: its end comes here too
+        except BowerbirdError as error:
+            _log.error("deleted content stays in the log for now", extra={"index": self.name, "error": error.message})
 
     def _gauge(self) -> None:
         view = self.memory.view
@@ -311,5 +325,5 @@ def _extend_kinds(kinds: dict[str, FieldType], fields: Mapping[str, FieldValue])
     if not new:
         return kinds
     if len(kinds) + len(new) > MAX_FIELDS:
-        raise FieldTypeMismatch(f"an index has at most {MAX_FIELDS} fields; {', '.join(new)} would be more")
+        raise ArgumentInvalid(f"an index has at most {MAX_FIELDS} fields; {', '.join(new)} would be more")
     return {**kinds, **new}

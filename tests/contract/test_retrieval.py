@@ -627,3 +627,52 @@ def test_cancelled_snapshot_leaves_nothing(client: RetrievalClient, tmp_path: Pa
     assert left == []
     assert client.list_snapshots() == []
     assert client.create_snapshot().items == 8000
+
+
+# --------------------------------------------------------------------------------------------------------- the wire
+
+
+def test_life_of_an_index_at_the_wire(client: RetrievalClient) -> None:
+    """Every call of the contract, message by message, as a client in another language makes it."""
+    read, write, admin = client.stub, client.index_stub, client.admin_stub
+    model = types_pb2.ModelRef(name="m", version="1")
+    created = admin.CreateIndex(pb.CreateIndexRequest(name="wire", dimension=D, code_bits=BITS, model=model)).index
+    assert (created.name, created.model, created.items, created.backend) == ("wire", model, 0, "native")
+    items = [
+        pb.Item(
+            item_id=f"pic/{n:03d}",
+            embedding=wire.pack_vector(ROWS[n].astype(np.float16) if n % 2 else ROWS[n]),
+            code=wire.pack_code(CODES[n]),
+            fields={"number": types_pb2.Value(int_value=n)},
+        )
+        for n in range(20)
+    ]
+    upserted = write.UpsertItems(pb.UpsertItemsRequest(index="wire", items=items, model=model))
+    assert (upserted.sequence, upserted.written, len(upserted.errors)) == (1, 20, 0)
+    found = read.Search(pb.SearchRequest(index="wire", query=GOOD, params=pb.SearchParams(top_k=2, min_sequence=1)))
+    assert found.hits[0].item_id == "pic/000"
+    assert (found.sequence, list(found.info.models)) == (1, [model])
+    batch = pb.BatchSearchRequest(index="wire", embeddings=wire.pack_vectors(ROWS[:2]), params=pb.SearchParams(top_k=1))
+    answers = read.BatchSearch(batch)
+    assert [result.hits[0].item_id for result in answers.results] == ["pic/000", "pic/001"]
+    stored = read.GetItem(pb.GetItemRequest(index="wire", item_id="pic/001", include_vectors=True)).item
+    assert stored == items[1]
+    page = read.ListItems(pb.ListItemsRequest(index="wire", page_size=15))
+    rest = read.ListItems(pb.ListItemsRequest(index="wire", page_size=15, page_token=page.next_page_token))
+    assert (len(page.items), len(rest.items), rest.next_page_token) == (15, 5, "")
+    *steps, last = admin.CreateSnapshot(pb.CreateSnapshotRequest(index="wire"))
+    assert all(not step.HasField("snapshot") and 0 <= step.progress <= 1 for step in steps)
+    assert (last.progress, last.snapshot.items, last.snapshot.index) == (1.0, 20, "wire")
+    deleted = write.DeleteItems(pb.DeleteItemsRequest(index="wire", item_ids=["pic/000"]))
+    assert (deleted.sequence, deleted.deleted) == (2, 1)
+    assert read.GetIndex(pb.GetIndexRequest(name="wire")).index.items == 19
+    assert [index.name for index in read.ListIndexes(pb.ListIndexesRequest()).indexes] == ["default", "wire"]
+    listed = admin.ListSnapshots(pb.ListSnapshotsRequest(index="wire")).snapshots
+    assert list(listed) == [last.snapshot]
+    request = pb.RestoreSnapshotRequest(snapshot_id=last.snapshot.snapshot_id, target_index="again")
+    *steps, restored = admin.RestoreSnapshot(request)
+    assert all(not step.HasField("index") for step in steps)
+    assert (restored.progress, restored.index.items, restored.index.sequence) == (1.0, 20, 1)
+    admin.DeleteSnapshot(pb.DeleteSnapshotRequest(snapshot_id=last.snapshot.snapshot_id))
+    admin.DeleteIndex(pb.DeleteIndexRequest(name="again"))
+    assert [index.name for index in read.ListIndexes(pb.ListIndexesRequest()).indexes] == ["default", "wire"]

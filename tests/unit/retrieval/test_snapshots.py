@@ -40,6 +40,27 @@ def test_cancelled_work_leaves_nothing(
     assert engine.upsert_items("pictures", [make_item(1)]).written == 1
 
 
+def test_delete_during_a_snapshot_is_purged_after_it(
+    engine: RetrievalEngine, make_item: Callable[..., Item], snapshots: Path
+) -> None:
+    """The log keeps what the snapshot reads; when that is done, deleted content leaves the files of the index."""
+    secret = "title-that-must-vanish"
+    engine.upsert_items("pictures", [make_item(n, title=f"{secret}-{n}") for n in range(300)])
+    files = snapshots.parent / "indexes" / "pictures"
+
+    def held() -> bool:
+        return any(secret.encode() in path.read_bytes() for path in files.iterdir())
+
+    def delete(_done: float) -> None:
+        engine.delete_items("pictures", item_ids=[f"item-{n:04d}" for n in range(300)])
+
+    assert held()
+    info = engine.create_snapshot("pictures", delete)
+    assert info.items == 300
+    assert not held()
+    assert engine.get_index("pictures").items == 0
+
+
 def test_full_disk_leaves_nothing(engine: RetrievalEngine, snapshots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No space for a directory or its files is StorageFull."""
 
