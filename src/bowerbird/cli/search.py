@@ -145,6 +145,7 @@ def write_page(arguments: Options, query: Query, found: Discoveries, seconds: fl
         title=Path(title).stem,
         note=title,
         image=sheet.inline_picture(query.data, sheet.QUERY_PX) if query.data else "",
+        photograph=Path(title).suffix.lower() in sheet.PHOTOGRAPH_SUFFIXES,
         region=query.region,
         results=[to_result(hit) for hit in found.hits],
         command=command_of(arguments),
@@ -164,7 +165,7 @@ def to_result(hit: Hit, *, matches: bool = False) -> sheet.Result:
     path = picture_path(hit.fields)
     return sheet.Result(
         title=name_of(hit.item_id, hit.fields),
-        note=notes_of(hit.fields),
+        note=notes_of(hit.fields).partition(" · ")[0],
         score=hit.score,
         image=sheet.inline_picture(path) if path else "",
         matches=matches,

@@ -60,6 +60,7 @@ class Search:
         title: what was asked.
         note: one line more.
         image: data URI of the query picture.
+        photograph: fills its frame, where drawings keep a margin.
         region: the part that was searched; None: all of it.
         command: the command line that repeats it.
         seconds: as the caller saw it.
@@ -72,6 +73,7 @@ class Search:
     note: str
     image: str
     results: Sequence[Result]
+    photograph: bool = False
     region: Region | None = None
     command: str = ""
     seconds: float = 0.0
@@ -194,7 +196,7 @@ def _render_search(search: Search) -> str:
 def _render_frame(search: Search) -> str:
     image = f'<img src="{search.image}" alt="{escape(search.title)}">' if search.image else ""
     if search.region is None:
-        return f'<div class="frame whole">{image}</div>'
+        return f'<div class="frame{"" if search.photograph else " whole"}">{image}</div>'
     box = search.region
     place = (
         f"left:{box.x_min:.2%};top:{box.y_min:.2%};width:{box.x_max - box.x_min:.2%};height:{box.y_max - box.y_min:.2%}"

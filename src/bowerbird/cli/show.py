@@ -65,8 +65,8 @@ def name_of(item_id: str, fields: Mapping[str, FieldValue]) -> str:
 
 
 def notes_of(fields: Mapping[str, FieldValue]) -> str:
-    """The telling fields of an item besides its name, parted by dots."""
-    return " · ".join(str(fields[name]) for name in SHOWN_FIELDS[1:] if fields.get(name))
+    """The telling fields of an item besides its name, parted by dots, none twice."""
+    return " · ".join(dict.fromkeys(str(fields[name]) for name in SHOWN_FIELDS[1:] if fields.get(name)))
 
 
 def _cell(value: object) -> str:
