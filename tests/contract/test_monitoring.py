@@ -26,6 +26,7 @@ ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["ru
 RECORDED = {rule["record"] for group in RULES["groups"] for rule in group["rules"] if "record" in rule}
 DASHBOARD = json.loads((K8S / "dashboards/bowerbird.json").read_text())
 RUNBOOKS = sorted(path for path in (ROOT / "docs/runbooks").glob("*.md") if path.name != "README.md")
+INDEXES = [ROOT / "docs/runbooks/README.md", K8S / "README.md"]
 HEADINGS = ["See", "Check", "Do", "Verify", "Escalate"]
 
 # A name in PromQL that is followed by labels or a range, or stands where a series does.
@@ -145,9 +146,9 @@ def test_runbooks_have_five_steps(runbook: Path) -> None:
     assert set(re.findall(r"`(Bowerbird[A-Z]\w+)`", text)) <= set(ALERTS)
 
 
-@pytest.mark.parametrize("runbook", RUNBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("runbook", [*RUNBOOKS, *INDEXES], ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_runbooks_name_what_exists(runbook: Path) -> None:
-    """Metrics, reasons and linked pages of a runbook exist."""
+    """Metrics, reasons and linked pages of a runbook, or of the pages that lead to it, exist."""
     text = runbook.read_text()
     assert set(re.findall(r"`(bowerbird_[a-z_]+)", text)) <= exported().keys()
     reasons = {status.reason_of(kind) for kind in status.walk()}
@@ -158,8 +159,7 @@ def test_runbooks_name_what_exists(runbook: Path) -> None:
 
 def command_lines() -> list[str]:
     """`bowerbird VERB ...` of the runbooks and the README of k8s, continued lines joined."""
-    pages = [*RUNBOOKS, ROOT / "docs/runbooks/README.md", K8S / "README.md"]
-    text = "\n".join(page.read_text() for page in pages).replace("\\\n", "")
+    text = "\n".join(page.read_text() for page in [*RUNBOOKS, *INDEXES]).replace("\\\n", "")
     blocks = re.findall(r"^ *```sh\n(.*?)```", text, re.M | re.S)
     return sorted({line for block in blocks for line in re.findall(r"(?:^|-- |\" )(bowerbird .*)$", block, re.M)})
 
