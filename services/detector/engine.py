@@ -13,7 +13,14 @@ import numpy as np
 from bowerbird import telemetry
 from bowerbird.batching import Batcher
 from bowerbird.boxes import Region
-from bowerbird.errors import ArgumentInvalid, BowerbirdError, InferenceFailed, ModelNotFound
+from bowerbird.errors import (
+    ArgumentInvalid,
+    BowerbirdError,
+    Cancelled,
+    DeadlineExceeded,
+    InferenceFailed,
+    ModelNotFound,
+)
 from bowerbird.images import Picture, PictureCache
 from bowerbird.models.engine import FloatArray
 from bowerbird.models.loading import load_model, start_engine, warm_up
@@ -182,6 +189,7 @@ class DetectorEngine:
         Raises:
             ArgumentInvalid: no picture, more than `max_batch_size`, or an option is out of range.
             QueueFull, Draining: nothing was computed.
+            DeadlineExceeded, Cancelled: nobody waits for the answer any more.
         """
         if not 1 <= len(pictures) <= self._config.max_batch_size:
             raise ArgumentInvalid(
@@ -254,6 +262,8 @@ class DetectorEngine:
     def _finish(
         self, picture: Picture, output: tuple[FloatArray, FloatArray] | Exception, search: _Search
     ) -> Detections | BowerbirdError:
+        if isinstance(output, DeadlineExceeded | Cancelled):
+            raise output
         if isinstance(output, BowerbirdError):
             return output
         if isinstance(output, Exception):

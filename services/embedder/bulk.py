@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bowerbird import telemetry
-from bowerbird.errors import BowerbirdError, Cancelled, ExpiredInQueue, QueueFull
+from bowerbird.errors import BowerbirdError, Cancelled, Draining, ExpiredInQueue, QueueFull
 from bowerbird.models.engine import FloatArray, InferenceEngine
 from bowerbird.models.preprocessing import make_batch
 from bowerbird.models.zoo import InputSpec
@@ -90,6 +90,7 @@ class BulkRunner:
         self._threads = threads
         self._lock = threading.Lock()
         self._pending = 0
+        self._is_closed = False
         self._cost_s = _FIRST_COST_S
         self._batch_size = telemetry.BATCH_SIZE.labels("embedder", engine.name)
 
@@ -98,6 +99,7 @@ class BulkRunner:
 
         Raises:
             QueueFull: too much is under way; nothing was computed.
+            Draining: `close` was called.
             ExpiredInQueue, Cancelled: nobody waits for the answer; the rest was not computed.
         """
         call.errors.update({i: entry for i, entry in enumerate(readers) if isinstance(entry, BowerbirdError)})
@@ -117,10 +119,14 @@ class BulkRunner:
 
     def close(self) -> None:
         """Finish what was accepted and end the threads."""
+        with self._lock:
+            self._is_closed = True
         self._pool.shutdown()
 
     def _accept(self, count: int) -> None:
         with self._lock:
+            if self._is_closed:
+                raise Draining("the server is shutting down; ask another replica")
             if self._pending + count > self._max_pending:
                 retry_after_s = max(0.05, self._pending * self._cost_s)
                 telemetry.SHED_TOTAL.labels("embedder", QueueFull.reason).inc(count)
