@@ -15,6 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,11 @@ FIELD = "image.data"
 EXIF_ORIENTATION = 0x0112
 # Only these scales save work: the steps between them cost libjpeg-turbo more than the full size.
 SCALES = (8, 4, 2)
+
+# Decoding takes up to ten bytes a pixel for a moment, whatever the file's size. Pictures above this many pixels take
+# turns, so that many small files that claim to be large cannot fill the memory between them.
+LARGE_PIXELS = 16_000_000
+_LARGE_TURN = threading.Lock()
 
 # The readers are called directly, not through `Image.open`: no other format of Pillow can be reached by hostile bytes.
 _READERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
@@ -255,7 +261,8 @@ def _decode_checked(data: bytes, kind: str | None, min_side: int | None, limits:
                 field=FIELD,
             )
         scale = _choose_scale(min(width, height), min_side)
-        pixels = _read_jpeg(data, image, scale) if kind == "jpeg" else _read_any(image, scale)
+        with _LARGE_TURN if width * height > LARGE_PIXELS else nullcontext():
+            pixels = _read_jpeg(data, image, scale) if kind == "jpeg" else _read_any(image, scale)
         orientation = _read_orientation(image)
     except (BowerbirdError, MemoryError):
         raise

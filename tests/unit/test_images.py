@@ -343,6 +343,26 @@ def test_scaled_decode_looks_like_the_picture(kind: str) -> None:
     assert np.abs(pixels - expected).mean() < 4
 
 
+def test_large_pictures_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures above the size of a large one are decoded one at a time, smaller ones are not held up."""
+    monkeypatch.setattr(images, "LARGE_PIXELS", 100 * 100)
+    large, small = encode(photo(101, 100), "PNG"), encode(photo(100, 100), "PNG")
+    done: list[str] = []
+
+    def read(name: str, data: bytes) -> None:
+        decode(data)
+        done.append(name)
+
+    with images._LARGE_TURN:
+        thread = threading.Thread(target=read, args=("large", large))
+        thread.start()
+        read("small", small)
+        thread.join(0.05)
+        assert done == ["small"]
+    thread.join(10)
+    assert done == ["small", "large"]
+
+
 def test_crop_cuts_the_region_and_keeps_original_sizes() -> None:
     """A crop has the pixels of the region and the size it has in the original."""
     whole = decode(encode(photo(640, 424), "JPEG"), min_side=106)
