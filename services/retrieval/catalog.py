@@ -20,11 +20,12 @@ from bowerbird.errors import IndexExists, IndexNotFound, NotReady, SnapshotCorru
 
 from . import pages
 from .config import RetrievalConfig
+from .description import Description
 from .disk import PARTIAL_PREFIX, DirectoryLock, disk_faults, list_directories, move_directory, remove_directory
 from .items import IndexInfo, ModelRef, Shape, check_index_name
 from .live import LiveIndex
 from .snapshots import Progress, SnapshotCatalog
-from .store import FILE_NAME, Description, ItemStore, renew_uid
+from .store import FILE_NAME, ItemStore, renew_uid
 
 
 class IndexCatalog:

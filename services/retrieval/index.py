@@ -20,9 +20,10 @@ import numpy as np
 from bowerbird.vectors import CodeArray, HalfArray
 
 from .codes import CodeIndex
+from .description import Description
 from .fields import BoolArray, Column, FieldType, FieldValue, SlotArray
 from .items import Shape
-from .store import Chunk, Description
+from .store import Chunk
 
 _FIRST_CAPACITY = 1024
 

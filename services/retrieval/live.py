@@ -8,53 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from bowerbird import telemetry
-from bowerbird.errors import ArgumentInvalid, BowerbirdError, FieldTypeMismatch, IndexNotFound, ModelIndexMismatch
+from bowerbird.errors import BowerbirdError, IndexNotFound
 
 from .budget import Budget
 from .codes import CodeIndex, create_code_index
 from .commits import CommitQueue
 from .config import RetrievalConfig
-from .fields import MAX_FIELDS, FieldType, FieldValue, type_of
 from .filters import Filter, match
 from .index import MemoryIndex, Slots
 from .items import DeleteResult, IndexInfo, ModelRef, Record
-from .store import FILE_NAME, Description, ItemStore, with_write
+from .store import FILE_NAME, ItemStore
+from .writes import Delete, Upsert, plan_upsert
 
 _log = telemetry.get_logger(__name__)
 _COMPACT_ABOVE_SLOTS = 4096
 """Below, dead slots cost less than moving the others."""
-
-
-@dataclass
-class _Upsert:
-    """Records by position in the batch, until `plan` has sorted out those that are stored."""
-
-    records: Mapping[int, Record]
-    model: ModelRef | None
-    budget: Budget
-    shares: bool = True
-    done: bool = False
-    error: BowerbirdError | None = None
-    faults: dict[int, BowerbirdError] = field(default_factory=dict)
-    stored: list[Record] = field(default_factory=list)
-    after: Description | None = None
-
-
-@dataclass
-class _Delete:
-    chosen: Sequence[str] | Filter
-    budget: Budget
-    shares: bool = False
-    done: bool = False
-    error: BowerbirdError | None = None
-    deleted: int = 0
-    sequence: int = 0
 
 
 class LiveIndex:
@@ -64,7 +37,7 @@ class LiveIndex:
         self.name = name
         self._config = config
         self._store = store
-        self._commits: CommitQueue[_Upsert | _Delete] = CommitQueue(self._commit)
+        self._commits: CommitQueue[Upsert | Delete] = CommitQueue(self._commit)
         self._description = store.describe()
         self._closed = self._purge_due = False
         shape = self._description.shape
@@ -142,7 +115,7 @@ class LiveIndex:
             ModelIndexMismatch: the index holds embeddings of another model.
             StorageFull: nothing was written.
         """
-        write = _Upsert(records, model, budget)
+        write = Upsert(records, model, budget)
         self._commits.submit(write)
         assert write.after is not None
         telemetry.INDEX_WRITES_TOTAL.labels(self.name, "upsert", "ok").inc(len(write.stored))
@@ -156,7 +129,7 @@ class LiveIndex:
             FilterInvalid: the filter does not fit the fields.
             StorageFull: nothing was deleted.
         """
-        write = _Delete(chosen, budget)
+        write = Delete(chosen, budget)
         self._commits.submit(write)
         telemetry.INDEX_WRITES_TOTAL.labels(self.name, "delete", "ok").inc(write.deleted)
         return DeleteResult(write.sequence, write.deleted)
@@ -178,18 +151,18 @@ class LiveIndex:
             with self._commits.exclusive():
                 self._purge_log()
 
-    def _commit(self, group: Sequence[_Upsert | _Delete]) -> None:
+    def _commit(self, group: Sequence[Upsert | Delete]) -> None:
         self._check_open()
-        if isinstance(group[0], _Delete):
+        if isinstance(group[0], Delete):
             self._commit_delete(group[0])
         else:
-            self._commit_upserts([write for write in group if isinstance(write, _Upsert)])
+            self._commit_upserts([write for write in group if isinstance(write, Upsert)])
 
-    def _commit_upserts(self, group: Sequence[_Upsert]) -> None:
+    def _commit_upserts(self, group: Sequence[Upsert]) -> None:
         """Plan, store and publish the writes of one group, in order, in one transaction."""
         after, new_ids = self._description, set[str]()
         for write in group:
-            after = self._plan(write, after, new_ids)
+            after = plan_upsert(write, after, self.memory.__contains__, new_ids, self.name)
         planned = [write for write in group if write.stored]
         if planned:
             self.memory.reserve(sum(len(write.stored) for write in planned))
@@ -207,30 +180,7 @@ class LiveIndex:
         if planned:
             self._settle()
 
-    def _plan(self, write: _Upsert, before: Description, new_ids: set[str]) -> Description:
-        """Choose what `write` stores; returns what the store will say after it, `before` if it changes nothing."""
-        try:
-            write.budget.check()
-            model = _bind_model(before.model, write.model, self.name)
-        except BowerbirdError as error:
-            write.error = error
-            return before
-        kinds, chosen = dict(before.fields), dict[str, Record]()
-        for position, record in write.records.items():
-            try:
-                kinds = _extend_kinds(kinds, record.fields)
-            except BowerbirdError as error:
-                write.faults[position] = error
-                continue
-            chosen[record.item_id] = record
-        write.stored, write.after = list(chosen.values()), before
-        if chosen:
-            fresh = {item_id for item_id in chosen if item_id not in self.memory and item_id not in new_ids}
-            new_ids |= fresh
-            write.after = with_write(before, items=before.items + len(fresh), model=model, fields=kinds)
-        return write.after
-
-    def _publish(self, write: _Upsert) -> None:
+    def _publish(self, write: Upsert) -> None:
         assert write.after is not None
         self.memory.apply(
             [record.item_id for record in write.stored],
@@ -241,7 +191,7 @@ class LiveIndex:
             sequence=write.after.sequence,
         )
 
-    def _commit_delete(self, write: _Delete) -> None:
+    def _commit_delete(self, write: Delete) -> None:
         """Delete in a transaction of its own, then take the deleted content out of the log."""
         write.budget.check()
         item_ids = self._choose(write.chosen)
@@ -300,30 +250,3 @@ class LiveIndex:
     def _check_open(self) -> None:
         if self._closed:
             raise IndexNotFound(f"index {self.name!r} was deleted or this server is stopping", field="index")
-
-
-def _bind_model(bound: ModelRef | None, given: ModelRef | None, index: str) -> ModelRef | None:
-    """The model an index has after a write that names `given`."""
-    if bound is None or bound == given:
-        return given
-    raise ModelIndexMismatch(
-        f"index {index!r} holds embeddings of {bound}, the write names {given or 'no model'}; "
-        "use that model, or another index",
-        field="model",
-    )
-
-
-def _extend_kinds(kinds: dict[str, FieldType], fields: Mapping[str, FieldValue]) -> dict[str, FieldType]:
-    """Types of all fields once an item with these `fields` is stored."""
-    new = {}
-    for name, value in fields.items():
-        kind, held = type_of(value), kinds.get(name)
-        if held is None:
-            new[name] = kind
-        elif held is not kind:
-            raise FieldTypeMismatch(f"field {name!r} is {held.value}, got {kind.value} {value!r}", field=name)
-    if not new:
-        return kinds
-    if len(kinds) + len(new) > MAX_FIELDS:
-        raise ArgumentInvalid(f"an index has at most {MAX_FIELDS} fields; {', '.join(new)} would be more")
-    return {**kinds, **new}

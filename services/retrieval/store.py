@@ -15,9 +15,9 @@ import sqlite3
 import threading
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,10 @@ import numpy as np
 from bowerbird.errors import BowerbirdError, IndexNotFound, Internal, StorageFull, StoreCorrupt
 from bowerbird.vectors import CodeArray, HalfArray
 
+from .description import Description, decode, encode
 from .disk import sync_directory
-from .fields import FieldType, FieldValue
-from .items import ModelRef, Record, Shape
+from .fields import FieldValue
+from .items import Record
 from .log import check_log
 
 APPLICATION_ID = 0x42574252  # "BWBR", in the header of every store
@@ -56,25 +57,6 @@ INSERT INTO item (item_id, fields, code, embedding, crc) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (item_id) DO UPDATE
 SET fields = excluded.fields, code = excluded.code, embedding = excluded.embedding, crc = excluded.crc
 """
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a store says about itself; changes with every write, in the same transaction."""
-
-    uid: str
-    dimension: int
-    code_bits: int
-    create_time_s: float
-    sequence: int = 0
-    items: int = 0
-    model: ModelRef | None = None
-    fields: Mapping[str, FieldType] = field(default_factory=dict)
-
-    @property
-    def shape(self) -> Shape:
-        """Dimension and code bits."""
-        return Shape(self.dimension, self.code_bits)
 
 
 @dataclass(frozen=True)
@@ -112,7 +94,7 @@ class ItemStore:
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
-                connection.execute("INSERT INTO description VALUES (0, ?, ?)", _encode_description(description))
+                connection.execute("INSERT INTO description VALUES (0, ?, ?)", encode(description))
                 connection.execute("PRAGMA journal_mode = WAL")
             finally:
                 connection.close()
@@ -181,7 +163,7 @@ class ItemStore:
 
     def set_description(self, description: Description) -> None:
         """Replace the description, inside a transaction."""
-        self._writer.execute("UPDATE description SET value = ?, crc = ?", _encode_description(description))
+        self._writer.execute("UPDATE description SET value = ?, crc = ?", encode(description))
 
     def purge_log(self) -> bool:
         """Fold the whole log into the database and empty it; False if a snapshot still reads from it."""
@@ -278,17 +260,17 @@ def read_description(path: Path) -> Description:
     return _decode_description(row, path)
 
 
+def _decode_description(row: tuple[str, int] | None, path: Path) -> Description:
+    description = decode(row)
+    if description is None:
+        raise _corrupt(path, "the description of the index is missing or damaged")
+    return description
+
+
 def renew_uid(store: ItemStore) -> None:
     """Make a copied store an index of its own, so that page tokens of the original do not fit it."""
     with store.transaction():
         store.set_description(replace(store.describe(), uid=uuid.uuid4().hex))
-
-
-def with_write(
-    description: Description, *, items: int, model: ModelRef | None, fields: Mapping[str, FieldType]
-) -> Description:
-    """`description` after one more write."""
-    return replace(description, sequence=description.sequence + 1, items=items, model=model, fields=dict(fields))
 
 
 def _connect(path: Path, checkpoint_bytes: int) -> sqlite3.Connection:
@@ -297,22 +279,6 @@ def _connect(path: Path, checkpoint_bytes: int) -> sqlite3.Connection:
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute(f"PRAGMA wal_autocheckpoint = {max(1, checkpoint_bytes // PAGE_BYTES)}")
     return connection
-
-
-def _encode_description(description: Description) -> tuple[str, int]:
-    values = asdict(replace(description, fields={}))
-    values["fields"] = {name: kind.value for name, kind in description.fields.items()}
-    text = json.dumps(values)
-    return text, zlib.crc32(text.encode())
-
-
-def _decode_description(row: tuple[str, int] | None, path: Path) -> Description:
-    if row is None or not isinstance(row[0], str) or zlib.crc32(row[0].encode()) != row[1]:
-        raise _corrupt(path, "the description of the index is missing or damaged")
-    values = json.loads(row[0])
-    model = values.pop("model")
-    fields = {name: FieldType(kind) for name, kind in values.pop("fields").items()}
-    return Description(**values, model=ModelRef(**model) if model else None, fields=fields)
 
 
 def _encode_record(record: Record) -> tuple[str, str, bytes, bytes, int]:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from bowerbird.errors import Cancelled, StorageFull, StoreCorrupt
+from services.retrieval.description import Description, with_write
 from services.retrieval.fields import FieldType
 from services.retrieval.items import ModelRef, Record
-from services.retrieval.store import Description, ItemStore, read_description, with_write
+from services.retrieval.store import ItemStore, read_description
 
 DIMENSION = 40
 SECRET = "the-title-that-must-vanish"
