@@ -19,6 +19,7 @@ from .budget import Budget
 from .codes import CodeIndex, create_code_index
 from .commits import CommitQueue
 from .config import RetrievalConfig
+from .description import with_write
 from .filters import Filter, match
 from .index import MemoryIndex, Slots
 from .items import DeleteResult, IndexInfo, ModelRef, Record
