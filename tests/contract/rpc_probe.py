@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bowerbird.rpc.server import Method, Role, Service
 from bowerbird.rpc.status import DETAILS_HEADER
@@ -15,8 +17,22 @@ from bowerbird.v1 import detector_pb2, detector_pb2_grpc, retrieval_pb2, retriev
 DETECTOR = "bowerbird.v1.DetectorService"
 ADMIN = "bowerbird.v1.IndexAdminService"
 
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
 Unary = Callable[[Any, grpc.ServicerContext], Any]
 Streaming = Callable[[Any, grpc.ServicerContext], Iterator[Any]]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true"
+        time.sleep(0.005)
+
+
+def check(channel: grpc.Channel, name: str) -> int:
+    return int(health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status)
 
 
 def answer(_request: Any, _context: grpc.ServicerContext) -> detector_pb2.DetectResponse:

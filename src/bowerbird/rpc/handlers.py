@@ -136,14 +136,14 @@ class BoundMethod:
             known = Internal(f"internal error; the server's log has it under request id {call.request_id}")
         code, reason = status.code_of(type(known)), status.reason_of(type(known))
         self.metrics.finish(call, code, seconds, call.arrival_remaining_s, reason)
-        self._log_failure(code, reason, error, seconds)
+        self._log_failure(code, reason, error, seconds, servicer_context.peer())
         rich = status.to_status(known, call.request_id)
         servicer_context.set_trailing_metadata(((REQUEST_ID_HEADER, call.request_id), *status.trailers(known, rich)))
         servicer_context.abort(code, rich.message)
         raise AssertionError("abort returned")
 
-    def _log_failure(self, code: grpc.StatusCode, reason: str, error: Exception, seconds: float) -> None:
-        facts = {"method": self.path, "code": code.name, "reason": reason, "seconds": round(seconds, 6)}
+    def _log_failure(self, code: grpc.StatusCode, reason: str, error: Exception, seconds: float, peer: str) -> None:
+        facts = {"method": self.path, "code": code.name, "reason": reason, "seconds": round(seconds, 6), "peer": peer}
         if code in _OUR_FAULTS:  # always, whatever the access log says
             _log.error("call failed: %s", error, exc_info=error, extra=facts)
         elif self._logs_failures:

@@ -39,6 +39,7 @@ __all__ = ["Method", "Role", "Server", "ServerConfig", "Service", "serve"]
 
 _log = telemetry.get_logger("bowerbird.rpc.server")
 _PROBE_WORKERS = 2
+_LONGEST_CALL_S = 3600  # a snapshot, which must outlive the age of its connection
 _LAST_WORDS_S = 0.2  # for refusals on their way out when nothing else is in flight
 
 
@@ -63,7 +64,8 @@ class Server:
         self._admission = Admission(self._workers, config.max_concurrent_rpcs, self._probes)
         self._health = Health([service.full_name for service in services], self._probes)
         self._admin: AdminServer | None = None
-        self._stopped = threading.Event()
+        self._stopping, self._asked_to_stop, self._closed = threading.Lock(), threading.Event(), threading.Event()
+        self._clean = True
         self._heartbeat = threading.Thread(target=self._watch_heartbeats, name="heartbeat", daemon=True)
         self._grpc = grpc.server(
             cast(futures.ThreadPoolExecutor, self._workers),
@@ -90,8 +92,8 @@ class Server:
             ConfigInvalid: a port is taken, or the certificate does not fit its key.
             BowerbirdError: a service cannot warm up; nothing is left listening.
         """
-        self._bind()
         try:
+            self._bind()
             if self.config.admin_port >= 0:
                 self._admin = AdminServer(self.config.host, self.config.admin_port, self._health)
                 self.admin_port = self._admin.port
@@ -129,9 +131,12 @@ class Server:
         Returns:
             Whether every service closed without a fault.
         """
-        if self._stopped.is_set():
-            return True
-        self._stopped.set()
+        with self._stopping:
+            first = not self._asked_to_stop.is_set()
+            self._asked_to_stop.set()
+        if not first:
+            self._closed.wait()
+            return self._clean
         self._health.set_ready(ready=False)
         self._grpc.stop(grace_s).wait()
         closed = [self._close(service) for service in reversed(self._services)]  # all of them, whatever fails
@@ -139,11 +144,13 @@ class Server:
             self._admin.close()
         self._workers.shutdown()
         self._probes.shutdown(wait=False)
-        return all(closed)
+        self._clean = all(closed)
+        self._closed.set()
+        return self._clean
 
     def wait(self) -> None:
-        """Block until somebody stops the server."""
-        self._stopped.wait()
+        """Block until the server has stopped and its services are closed."""
+        self._closed.wait()
 
     def _bind(self) -> None:
         address = self.config.address(self.config.port)
@@ -189,7 +196,7 @@ class Server:
 
     def _watch_heartbeats(self) -> None:
         was_alive = True
-        while not self._stopped.wait(self.config.heartbeat_s):
+        while not self._asked_to_stop.wait(self.config.heartbeat_s):
             dead = [service.full_name for service in self._services if not _is_alive(service)]
             self._health.set_alive(alive=not dead)
             if was_alive and dead:
@@ -219,30 +226,40 @@ def serve(
     asked_to_stop = threading.Event()
     previous = {number: signal.signal(number, _stopper(asked_to_stop)) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        try:
-            server = Server(config, services)
-            server.start()
-        except BowerbirdError as error:
-            _log.error("cannot start: %s", error)
+        server = _start(config, services, on_ready)
+        if server is None:
             return 1
-        except Exception:
-            _log.exception("cannot start")
-            return 1
-        gc.collect()
-        gc.freeze()  # what warm-up made stays; collections need not look at it again
-        _log.info("ready", extra={"target": server.target, "admin_port": server.admin_port})
-        if on_ready is not None:
-            on_ready(server)
         asked_to_stop.wait()
         _log.info("draining", extra={"calls": server.in_flight, "drain_delay_s": config.drain_delay_s})
         clean = server.drain()
         if server.in_flight:
-            _exit_now(1)  # a thread that hangs would keep the interpreter from ending
+            _exit_now(1)  # a thread still runs; the interpreter must not be taken apart under it
         _log.info("stopped", extra={"clean": clean})
         return 0 if clean else 1
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _start(
+    config: ServerConfig, services: Sequence[Service], on_ready: Callable[[Server], None] | None
+) -> Server | None:
+    """The server, ready; None if it could not start, which the log then explains."""
+    try:
+        server = Server(config, services)
+        server.start()
+    except BowerbirdError as error:
+        _log.error("cannot start: %s", error)
+        return None
+    except Exception:
+        _log.exception("cannot start")
+        return None
+    gc.collect()
+    gc.freeze()  # what warm-up made stays; collections need not look at it again
+    _log.info("ready", extra={"target": server.target, "admin_port": server.admin_port})
+    if on_ready is not None:
+        on_ready(server)
+    return server
 
 
 def _stopper(asked_to_stop: threading.Event) -> Callable[[int, FrameType | None], None]:
@@ -280,5 +297,5 @@ def _channel_options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),  # the default rejects common clients
         ("grpc.max_connection_age_ms", age_ms),
-        ("grpc.max_connection_age_grace_ms", int(config.grace_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", _LONGEST_CALL_S * 1000),
     ]

@@ -12,17 +12,8 @@ from bowerbird.rpc.clients.detector import Detections, DetectorClient, DetectorM
 from bowerbird.rpc.clients.discovery import Analysis, Discoveries, DiscoveryClient
 from bowerbird.rpc.clients.embedder import EmbedderClient, EmbedderModel, Embedding, Embeddings
 from bowerbird.rpc.clients.filters import parse_filter
-from bowerbird.rpc.clients.retrieval import (
-    Deleted,
-    Hit,
-    Index,
-    Item,
-    RetrievalClient,
-    SearchParams,
-    SearchResult,
-    Snapshot,
-    Written,
-)
+from bowerbird.rpc.clients.records import Deleted, Hit, Index, Item, SearchParams, SearchResult, Snapshot, Written
+from bowerbird.rpc.clients.retrieval import RetrievalClient
 
 __all__ = [
     "Analysis",

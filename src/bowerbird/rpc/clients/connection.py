@@ -119,9 +119,11 @@ class Connection:
         Raises:
             DependencyDown: none was within the time.
         """
+        ready = grpc.channel_ready_future(self.channel)
         try:
-            grpc.channel_ready_future(self.channel).result(timeout=timeout_s)
+            ready.result(timeout=timeout_s)
         except grpc.FutureTimeoutError:
+            ready.cancel()
             raise DependencyDown(
                 f"no ready server at {self.target} within {timeout_s:g} s; is the server running?", retry_after_s=1.0
             ) from None

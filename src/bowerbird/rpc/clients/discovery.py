@@ -11,7 +11,7 @@ from bowerbird.rpc import wire
 from bowerbird.rpc.clients.answers import Detection, Info, read_detection, read_info
 from bowerbird.rpc.clients.connection import Client, Connection
 from bowerbird.rpc.clients.detector import make_options
-from bowerbird.rpc.clients.retrieval import Hit, SearchParams, read_hits
+from bowerbird.rpc.clients.records import Hit, SearchParams, read_hits
 from bowerbird.v1 import discovery_pb2, discovery_pb2_grpc, types_pb2
 
 Picture = bytes | str

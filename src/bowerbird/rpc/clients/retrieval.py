@@ -5,141 +5,35 @@ Legend: N queries, D dimensions, W bytes of a binary code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from bowerbird.errors import BowerbirdError, Internal
+from bowerbird.errors import Internal
 from bowerbird.rpc import wire
-from bowerbird.rpc.clients.answers import Info, ModelRef, read_info, read_model
+from bowerbird.rpc.clients.answers import ModelRef, read_info
 from bowerbird.rpc.clients.connection import Client, Connection, Progress
-from bowerbird.rpc.clients.filters import parse_filter
-from bowerbird.rpc.wire import Scalar
-from bowerbird.v1 import retrieval_pb2, retrieval_pb2_grpc, types_pb2
-from bowerbird.vectors import CodeArray, FloatArray, HalfArray
+from bowerbird.rpc.clients.records import (
+    Deleted,
+    FilterLike,
+    Index,
+    Item,
+    SearchParams,
+    SearchResult,
+    Snapshot,
+    Written,
+    make_filter,
+    make_item,
+    make_model,
+    read_hits,
+    read_index,
+    read_item,
+    read_snapshot,
+)
+from bowerbird.v1 import retrieval_pb2, retrieval_pb2_grpc
+from bowerbird.vectors import CodeArray, FloatArray
 
 DEFAULT_INDEX = "default"
 LONG_TIMEOUT_S = 3600.0  # of snapshots and restores, whose progress the caller sees
-
-FilterLike = str | retrieval_pb2.Filter
-
-
-@dataclass(frozen=True)
-class SearchParams:
-    """What to look for and how.
-
-    Attributes:
-        top_k: 1 to 1000.
-        filter: conditions on fields, as text (`parse_filter`) or message; None: all items.
-        return_fields: names of fields to answer with; `*`: all.
-        exact: score every row instead of binary scan and re-rank.
-        rerank: candidates scored exactly; 0: the index default.
-        min_sequence: see at least this write: read your writes.
-    """
-
-    top_k: int = 10
-    filter: FilterLike | None = None
-    return_fields: tuple[str, ...] = ("*",)
-    exact: bool = False
-    rerank: int = 0
-    min_sequence: int = 0
-
-    def to_wire(self) -> retrieval_pb2.SearchParams:
-        """The message.
-
-        Raises:
-            FilterInvalid: the filter text is malformed.
-        """
-        return retrieval_pb2.SearchParams(
-            top_k=self.top_k,
-            filter=make_filter(self.filter),
-            return_fields=self.return_fields,
-            exact=self.exact,
-            rerank=self.rerank,
-            min_sequence=self.min_sequence,
-        )
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A found item; `score` is the inner product of unit vectors, larger is better."""
-
-    item_id: str
-    score: float
-    fields: dict[str, Scalar]
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """Hits, best first; `sequence` is the newest write that the search saw."""
-
-    hits: tuple[Hit, ...]
-    sequence: int
-    info: Info
-
-
-@dataclass(frozen=True)
-class Item:
-    """What an index keeps of one picture.
-
-    Attributes:
-        embedding: (D,) float32 or float16, unit length; None in listings.
-        code: (W,) uint8, or None.
-        fields: a field keeps the type it was first written with.
-    """
-
-    item_id: str
-    embedding: FloatArray | HalfArray | None = None
-    code: CodeArray | None = None
-    fields: Mapping[str, Scalar] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Written:
-    """Outcome of an upsert: items on disk, errors of the others by position."""
-
-    sequence: int
-    written: int
-    errors: dict[int, BowerbirdError]
-
-
-@dataclass(frozen=True)
-class Deleted:
-    """Outcome of a delete; absent ids do not count."""
-
-    sequence: int
-    deleted: int
-
-
-@dataclass(frozen=True)
-class Index:
-    """One index; `backend` names its code scan."""
-
-    name: str
-    dimension: int
-    code_bits: int
-    model: ModelRef
-    items: int
-    sequence: int
-    create_time: datetime
-    backend: str
-    fields: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One snapshot file of an index."""
-
-    snapshot_id: str
-    index: str
-    sequence: int
-    items: int
-    size_bytes: int
-    sha256: str
-    create_time: datetime
 
 
 class RetrievalClient(Client):
@@ -222,7 +116,7 @@ class RetrievalClient(Client):
     ) -> Item:
         """One item."""
         request = retrieval_pb2.GetItemRequest(index=index, item_id=item_id, include_vectors=include_vectors)
-        return _read_item(self._call(self.stub.GetItem, request, timeout_s).item)
+        return read_item(self._call(self.stub.GetItem, request, timeout_s).item)
 
     def list_items(
         self,
@@ -240,7 +134,7 @@ class RetrievalClient(Client):
         request = retrieval_pb2.ListItemsRequest(index=index, page_size=page_size, filter=make_filter(filter))
         while True:
             page = self._call(self.stub.ListItems, request, timeout_s)
-            yield from map(_read_item, page.items)
+            yield from map(read_item, page.items)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
@@ -248,12 +142,12 @@ class RetrievalClient(Client):
     def get_index(self, name: str = DEFAULT_INDEX, *, timeout_s: float | None = None) -> Index:
         """One index."""
         request = retrieval_pb2.GetIndexRequest(name=name)
-        return _read_index(self._call(self.stub.GetIndex, request, timeout_s).index)
+        return read_index(self._call(self.stub.GetIndex, request, timeout_s).index)
 
     def list_indexes(self, *, timeout_s: float | None = None) -> list[Index]:
         """All indexes."""
         answer = self._call(self.stub.ListIndexes, retrieval_pb2.ListIndexesRequest(), timeout_s)
-        return [_read_index(index) for index in answer.indexes]
+        return [read_index(index) for index in answer.indexes]
 
     # ---- write
 
@@ -271,7 +165,7 @@ class RetrievalClient(Client):
             model: of the embeddings; must be the index's, which the first write sets.
         """
         request = retrieval_pb2.UpsertItemsRequest(
-            index=index, items=[_make_item(item) for item in items], model=_make_model(model)
+            index=index, items=[make_item(item) for item in items], model=make_model(model)
         )
         answer = self._call(self.index_stub.UpsertItems, request, timeout_s, self.index_service)
         errors = {error.index: wire.unpack_item_error(error) for error in answer.errors}
@@ -303,9 +197,9 @@ class RetrievalClient(Client):
     ) -> Index:
         """The new index, or the one that exists with the same shape."""
         request = retrieval_pb2.CreateIndexRequest(
-            name=name, dimension=dimension, code_bits=code_bits, model=_make_model(model)
+            name=name, dimension=dimension, code_bits=code_bits, model=make_model(model)
         )
-        return _read_index(self._admin(self.admin_stub.CreateIndex, request, timeout_s).index)
+        return read_index(self._admin(self.admin_stub.CreateIndex, request, timeout_s).index)
 
     def delete_index(self, name: str, *, timeout_s: float | None = None) -> None:
         """Delete an index with all its items."""
@@ -325,13 +219,13 @@ class RetrievalClient(Client):
         """
         request = retrieval_pb2.CreateSnapshotRequest(index=index)
         last = self._follow(self.admin_stub.CreateSnapshot, request, on_progress, timeout_s)
-        return _read_snapshot(last.snapshot)
+        return read_snapshot(last.snapshot)
 
     def list_snapshots(self, index: str = "", *, timeout_s: float | None = None) -> list[Snapshot]:
         """Snapshots, newest first; of all indexes if none is named."""
         request = retrieval_pb2.ListSnapshotsRequest(index=index)
         answer = self._admin(self.admin_stub.ListSnapshots, request, timeout_s)
-        return [_read_snapshot(snapshot) for snapshot in answer.snapshots]
+        return [read_snapshot(snapshot) for snapshot in answer.snapshots]
 
     def delete_snapshot(self, snapshot_id: str, *, timeout_s: float | None = None) -> None:
         """Delete a snapshot file."""
@@ -349,7 +243,7 @@ class RetrievalClient(Client):
         """The index that the snapshot became; it must not have existed."""
         request = retrieval_pb2.RestoreSnapshotRequest(snapshot_id=snapshot_id, target_index=target_index)
         last = self._follow(self.admin_stub.RestoreSnapshot, request, on_progress, timeout_s)
-        return _read_index(last.index)
+        return read_index(last.index)
 
     def _admin(self, method: Any, request: Any, timeout_s: float | None) -> Any:
         return self._call(method, request, timeout_s, self.admin_service)
@@ -364,65 +258,3 @@ class RetrievalClient(Client):
         if message is None:
             raise Internal(f"{self.connection.target} ended a stream of progress without an answer")
         return message
-
-
-def make_filter(condition: FilterLike | None) -> retrieval_pb2.Filter | None:
-    """The message of a filter given as text or message."""
-    return parse_filter(condition) if isinstance(condition, str) else condition
-
-
-def read_hits(messages: Sequence[retrieval_pb2.Hit]) -> tuple[Hit, ...]:
-    """Hits, best first."""
-    return tuple(Hit(hit.item_id, hit.score, wire.unpack_fields(hit.fields)) for hit in messages)
-
-
-def _make_model(model: ModelRef | None) -> types_pb2.ModelRef | None:
-    return types_pb2.ModelRef(name=model.name, version=model.version) if model is not None else None
-
-
-def _make_item(item: Item) -> retrieval_pb2.Item:
-    return retrieval_pb2.Item(
-        item_id=item.item_id,
-        embedding=wire.pack_vector(item.embedding) if item.embedding is not None else None,
-        code=wire.pack_code(item.code) if item.code is not None else None,
-        fields=wire.pack_fields(item.fields),
-    )
-
-
-def _read_item(message: retrieval_pb2.Item) -> Item:
-    return Item(
-        item_id=message.item_id,
-        embedding=wire.unpack_vector(message.embedding) if message.HasField("embedding") else None,
-        code=wire.unpack_code(message.code) if message.HasField("code") else None,
-        fields=wire.unpack_fields(message.fields),
-    )
-
-
-def _read_time(message: Timestamp) -> datetime:
-    return message.ToDatetime(tzinfo=UTC)
-
-
-def _read_index(message: retrieval_pb2.Index) -> Index:
-    return Index(
-        name=message.name,
-        dimension=message.dimension,
-        code_bits=message.code_bits,
-        model=read_model(message.model),
-        items=message.items,
-        sequence=message.sequence,
-        create_time=_read_time(message.create_time),
-        backend=message.backend,
-        fields=tuple(message.fields),
-    )
-
-
-def _read_snapshot(message: retrieval_pb2.Snapshot) -> Snapshot:
-    return Snapshot(
-        snapshot_id=message.snapshot_id,
-        index=message.index,
-        sequence=message.sequence,
-        items=message.items,
-        size_bytes=message.size_bytes,
-        sha256=message.sha256,
-        create_time=_read_time(message.create_time),
-    )
