@@ -92,7 +92,10 @@ class BulkRunner:
         self._pending = 0
         self._is_closed = False
         self._cost_s = _FIRST_COST_S
-        self._batch_size = telemetry.BATCH_SIZE.labels("embedder", engine.name)
+        label = f"{engine.name}/bulk"  # beside the queue of single inputs, which the batcher reports
+        self._batch_size = telemetry.BATCH_SIZE.labels("embedder", label)
+        self._depth = telemetry.BATCH_QUEUE_DEPTH.labels("embedder", label)
+        telemetry.BATCH_QUEUE_LIMIT.labels("embedder", label).set(max_pending)
 
     def run(self, readers: Sequence[Reader | BowerbirdError], call: Call) -> None:
         """Fill in the results of a call; returns when every input is computed or has its error.
@@ -136,10 +139,12 @@ class BulkRunner:
                     retry_after_s=retry_after_s,
                 )
             self._pending += count
+            self._depth.set(self._pending)
 
     def _release(self, count: int) -> None:
         with self._lock:
             self._pending -= count
+            self._depth.set(self._pending)
 
     def _run_chunk(self, chunk: Sequence[tuple[int, Reader]], call: Call) -> None:
         call.raise_if_over()
