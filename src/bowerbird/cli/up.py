@@ -130,7 +130,7 @@ def wait_ready(child: subprocess.Popen[bytes], launch: Launch, home: Home) -> No
             "the services were started, but their admin port is off (-1), so `up` cannot see when they are ready; "
             "look with `bowerbird status`"
         )
-    done = processes.wait_until(lambda: child.poll() is not None or _is_ready(launch.admin), START_TIMEOUT_S)
+    done = processes.wait_until(lambda: child.poll() is not None or is_ready(launch.admin), START_TIMEOUT_S)
     if child.poll() is not None:
         raise CommandFailed(
             f"the services ended at start with code {child.returncode}; the end of {home.log_file}:\n{home.log_tail()}"
@@ -168,7 +168,8 @@ def _choose_admin_port(host: str, port: int) -> int:
         return processes.choose_port(host, 0)
 
 
-def _is_ready(admin: str) -> bool:
+def is_ready(admin: str) -> bool:
+    """True when the services with this admin address say that they are ready."""
     try:
         with urllib.request.urlopen(f"http://{admin}/readyz", timeout=PROBE_TIMEOUT_S) as answer:
             return bool(answer.status == HTTPStatus.OK)
