@@ -178,6 +178,22 @@ def test_the_model_is_described(served: Served) -> None:
     assert (model.model.version, model.backend) == (zoo.load("nanodet-g").sha256[:12], "onnxruntime-cpu")
 
 
+def test_messages_are_those_of_the_contract(served: Served) -> None:
+    """The raw messages hold what the contract says: models and stages once a batch, item errors with code and position."""
+    stub = served.client.stub
+    version = stub.GetModel(detector_pb2.DetectorServiceGetModelRequest()).model.version
+
+    answer = stub.BatchDetect(
+        detector_pb2.BatchDetectRequest(images=[{"data": CAT}, {"data": b"x"}], options={"max_detections": 1})
+    )
+    good, bad = answer.results
+
+    assert [(model.name, model.version) for model in answer.info.models] == [("nanodet-g", version)]
+    assert [timing.stage for timing in answer.info.timings] == ["decode", "queue", "infer", "postprocess"]
+    assert [detection.label for detection in good.response.detections] == ["cat"]
+    assert (bad.error.index, bad.error.code, bad.error.reason) == (1, 3, "IMAGE_DECODE_FAILED")
+
+
 # ------------------------------------------------------------------------------------------------------- what is bad
 
 
