@@ -179,12 +179,12 @@ def test_the_model_is_described(served: Served) -> None:
 
 
 def test_messages_are_those_of_the_contract(served: Served) -> None:
-    """The raw messages hold what the contract says: models and stages once a batch, item errors with code and position."""
+    """Models and stages stand once in a batch; an item error has position, code and reason."""
     stub = served.client.stub
     version = stub.GetModel(detector_pb2.DetectorServiceGetModelRequest()).model.version
 
     answer = stub.BatchDetect(
-        detector_pb2.BatchDetectRequest(images=[{"data": CAT}, {"data": b"x"}], options={"max_detections": 1})
+        detector_pb2.BatchDetectRequest(images=[{"data": CAT}, {"data": b"x"}], options={"labels": ["cat"]})
     )
     good, bad = answer.results
 
