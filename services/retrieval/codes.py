@@ -28,8 +28,10 @@ _MASKED_RATIO = 0.25
 """faiss's inverted file and graph are asked for twice as many while no more than this is masked."""
 _HNSW_LINKS = 32
 _HNSW_SEARCH = 256
-_IVF_PROBES_A_LIST = 1 / 16
-_IVF_TRAINING_CODES = 200_000
+_IVF_PROBED = 1 / 8
+"""Of the lists, by one search."""
+_IVF_TRAINED = 64
+"""Codes a list to train on; k-means costs lists x codes."""
 
 
 class CodeIndex(Protocol):
@@ -119,6 +121,7 @@ class FaissCodes:
         index, built = self._built
         if index is None or built > len(codes):  # no index yet, or one that knows more than this reader may see
             return native.scan(codes, queries, k, mask=mask, num_threads=threads)
+        self._faiss.omp_set_num_threads(threads)  # a setting of the calling thread
         found = self._search_built(index, built, queries, k, mask)
         if found is None:
             return native.scan(codes, queries, k, mask=mask, num_threads=threads)
@@ -148,10 +151,10 @@ class FaissCodes:
             index = self._faiss.IndexBinaryHNSW(bits, _HNSW_LINKS)
             index.hnsw.efSearch = _HNSW_SEARCH
         else:
-            lists = max(1, min(int(4 * len(codes) ** 0.5), len(codes) // 40))
+            lists = max(1, round(len(codes) ** 0.5))
             index = self._faiss.IndexBinaryIVF(self._faiss.IndexBinaryFlat(bits), bits, lists)
-            index.nprobe = max(1, round(lists * _IVF_PROBES_A_LIST))
-            step = max(1, len(codes) // _IVF_TRAINING_CODES)
+            index.nprobe = max(1, round(lists * _IVF_PROBED))
+            step = max(1, len(codes) // (_IVF_TRAINED * lists))
             index.train(np.ascontiguousarray(codes[::step]))
         index.add(codes)
         self._built = (index, len(codes))
