@@ -39,7 +39,7 @@ WIDTH, HEIGHT, QUALITY = 640, 427, 85
 BATCH, CALLERS = 32, 2
 REQUESTS, QUICK_REQUESTS = 6, 2  # in one sample
 ROUNDS, QUICK_ROUNDS = 9, 2
-MIN_COSINE = 0.97
+MIN_COSINE = 0.96  # scaled decoding: 0.969 was the smallest of 150 photographs
 
 FloatArray = Any
 

@@ -32,9 +32,7 @@ from .bulk import BulkRunner, Call, PixelArray, Reader
 from .config import EmbedderConfig
 
 SERVICE = "embedder"
-DECODE_MARGIN = (
-    0.9  # a picture decoded to 9/10 of the model's input is enlarged by the rest, which costs no detail seen
-)
+DECODE_MARGIN = 0.9  # share of the input side that a scaled decode keeps; the README says what that changes
 
 
 @dataclass(frozen=True)
