@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 import bowerbird
 from bowerbird.cli import outcome
@@ -43,9 +44,7 @@ exit codes: 0 ok, 1 failed, 2 wrong usage, 3 server unreachable, 130 interrupted
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code of the command line `argv` (None: that of the process)."""
-    first, rest = _parse_globals(sys.argv[1:] if argv is None else argv)
-    module = importlib.import_module(f"bowerbird.cli.{first.command}")
-    arguments = _parse_command(module, first, rest)
+    module, arguments = parse(sys.argv[1:] if argv is None else argv)
     try:
         return int(module.run(arguments))
     except KeyboardInterrupt:
@@ -57,6 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.exit_code)
     except BowerbirdError as error:
         return _fail(*_explain(error, arguments.target))
+
+
+def parse(argv: Sequence[str]) -> tuple[ModuleType, Options]:
+    """The module of the command, and its options.
+
+    Raises:
+        SystemExit: the command line is wrong, or asks for help only; the message is printed.
+    """
+    first, rest = _parse_globals(argv)
+    module = importlib.import_module(f"bowerbird.cli.{first.command}")
+    return module, _parse_command(module, first, rest)
 
 
 def _parse_globals(argv: Sequence[str]) -> tuple[Options, list[str]]:
@@ -79,14 +89,14 @@ def _parse_globals(argv: Sequence[str]) -> tuple[Options, list[str]]:
     return parsed, rest
 
 
-def _parse_command(module: object, first: Options, rest: list[str]) -> Options:
+def _parse_command(module: ModuleType, first: Options, rest: list[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog=f"bowerbird {first.command}",
         description=(module.__doc__ or "").partition("\n\n")[0],
         epilog=(module.__doc__ or "").partition("\n\n")[2],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    module.add_arguments(parser)  # type: ignore[attr-defined]
+    module.add_arguments(parser)
     add_global_options(parser, defaults=first)
     return parser.parse_args(rest, first)
 
