@@ -83,6 +83,33 @@ def test_watch_reports_changes_and_holds_no_thread(channel_to: Callable[[str], g
         drainer.join()
 
 
+def test_watchers_that_leave_while_states_change_block_nothing(channel_to: Callable[[str], grpc.Channel]) -> None:
+    """Connections that end in the moment of a change must not stop the server: nothing waits for them."""
+    with run_server([probe_service()]) as (target, server):
+        flipping = threading.Event()
+
+        def flip() -> None:
+            while not flipping.is_set():
+                server._health.set_ready(ready=False)
+                server._health.set_ready(ready=True)
+
+        flipper = threading.Thread(target=flip, daemon=True)
+        flipper.start()
+        for _ in range(60):
+            channel = grpc.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)])
+            watches = [
+                health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=5) for _ in range(4)
+            ]
+            next(watches[0])
+            channel.close()
+        flipping.set()
+        flipper.join()
+        channel = channel_to(target)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=5)
+        assert next(status.status for status in watch if status.status == SERVING) == SERVING
+        wait_until(lambda: len(server._health._watchers) == 1)
+
+
 def test_liveness_and_startup_hold_while_draining(channel_to: Callable[[str], grpc.Channel]) -> None:
     """A draining server is not ready, but must not be killed: it is alive, and it still answers calls."""
     with run_server([probe_service()], drain_delay_s=0.5) as (target, server):

@@ -72,7 +72,10 @@ class RequestContext(telemetry.RequestScope):
         return RequestContext(self.request_id, method, started, deadline, deadline - started, self._servicer_context)
 
     def on_end(self, callback: Callable[[], None]) -> bool:
-        """Have `callback` called once when the call ends in any way; False if it has ended already."""
+        """Have `callback` called once when the call ends in any way; False if it has ended already.
+
+        It runs on the transport's only thread, so it must not wait for anything.
+        """
         return bool(self._servicer_context.add_callback(callback))
 
 

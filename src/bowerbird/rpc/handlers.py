@@ -6,6 +6,7 @@ bound (`bowerbird.rpc.metrics`), and what is rare (refusing, failing, logging) i
 
 from __future__ import annotations
 
+import functools
 import itertools
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -170,10 +171,11 @@ def refuse(
     return _replace(handler, bound, run_on(pool, behavior))
 
 
-def run_on(pool: object, behavior: Behavior) -> Behavior:
+def run_on(pool: object, behavior: Callable[..., Any]) -> Callable[..., Any]:
     """`behavior`, marked for the transport to run it on `pool` instead of the server's."""
-    behavior.experimental_thread_pool = pool  # type: ignore[attr-defined]
-    return behavior
+    marked = functools.partial(behavior)  # attributes of a bound method would be shared by all servers
+    marked.experimental_thread_pool = pool  # type: ignore[attr-defined]
+    return marked
 
 
 def _wrap_single(behavior: Behavior, bound: BoundMethod) -> Behavior:

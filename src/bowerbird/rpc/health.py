@@ -5,56 +5,60 @@
     startup          serving once the first start is complete, and from then on
     liveness         serving while every heartbeat is young; if not, the process should be replaced
 
-`Watch` holds no thread. The library's own graceful shutdown is not used: it would turn `liveness` off too, and a
-draining server would be killed in the middle of it.
+`Watch` holds no thread: one notifier sends to all watchers. The library's own servicer is not used, for two reasons.
+It sends while it holds a lock that the transport's thread wants when a watcher leaves, and then the whole server
+stands still (`tests/contract/test_rpc_health.py` has the case); and its graceful shutdown turns `liveness` off too,
+so that a draining server would be killed in the middle of it.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
-from bowerbird.rpc.handlers import Registrar, add_handlers, run_on
+from bowerbird import telemetry
+from bowerbird.rpc.handlers import add_handlers, run_on
 
+SERVICE_NAME = "grpc.health.v1.Health"
 STARTUP, LIVENESS = "startup", "liveness"
+
 _State = health_pb2.HealthCheckResponse
+_Send = Callable[[Any], None]
+_log = telemetry.get_logger("bowerbird.rpc.health")
 
 
 class Health:
     """The health service of one server; states change by name."""
 
     def __init__(self, service_names: Sequence[str], pool: futures.ThreadPoolExecutor) -> None:
-        self._servicer = health.HealthServicer()
+        """
+        Args:
+            pool: answers probes; never the server's own, so that they get through when all workers are busy.
+        """
         self._pool = pool
         self._ready_names = ("", *service_names)
-        self._states: dict[str, bool] = {}
-        for name in (*self._ready_names, STARTUP):
-            self._set(name, serving=False)
-        self._set(LIVENESS, serving=True)
+        self._lock = threading.Lock()  # never held while something is sent
+        self._states = dict.fromkeys((*self._ready_names, STARTUP), False) | {LIVENESS: True}
+        self._watchers: set[_Watcher] = set()
+        self._changed, self._closing = threading.Event(), False
+        self._notifier = threading.Thread(target=self._notify, name="health", daemon=True)
+        self._notifier.start()
 
     def register(self, server: grpc.Server) -> None:
-        """Serve it, on a pool of its own: probes get an answer when all workers are busy."""
-        registrar = Registrar()
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, registrar)
-        handlers = registrar.handlers[health.SERVICE_NAME]
-        check, watch = handlers["Check"], handlers["Watch"]
-        own = {
-            "Check": grpc.unary_unary_rpc_method_handler(
-                run_on(self._pool, _unbound(self._servicer.Check)),
-                check.request_deserializer,
-                check.response_serializer,
-            ),
-            "Watch": grpc.unary_stream_rpc_method_handler(
-                run_on(self._pool, _without_thread(self._servicer.Watch)),
-                watch.request_deserializer,
-                watch.response_serializer,
-            ),
+        """Serve it."""
+        check, watch = run_on(self._pool, self._check), run_on(self._pool, self._watch)
+        watch.experimental_non_blocking = True  # type: ignore[attr-defined]  # it is handed a function to send with
+        parse, serialize = health_pb2.HealthCheckRequest.FromString, _State.SerializeToString
+        handlers = {
+            "Check": grpc.unary_unary_rpc_method_handler(check, parse, serialize),
+            "Watch": grpc.unary_stream_rpc_method_handler(watch, parse, serialize),
         }
-        add_handlers(server, health.SERVICE_NAME, own)
+        add_handlers(server, SERVICE_NAME, handlers)
 
     def set_ready(self, *, ready: bool) -> None:
         """All services at once; the first time also completes the start."""
@@ -71,20 +75,61 @@ class Health:
         """The state of a name; False for an unknown one."""
         return self._states.get(name, False)
 
+    def close(self) -> None:
+        """Tell the watchers what is still to be told, and end."""
+        self._closing = True
+        self._changed.set()
+        self._notifier.join(timeout=1)
+
+    def _check(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> Any:
+        with self._lock:
+            status = self._status(request.service)
+        if status == _State.SERVICE_UNKNOWN:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r} here")
+        return _State(status=status)
+
+    def _watch(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext, send: _Send) -> None:
+        watcher = _Watcher(request.service, send)
+
+        def forget() -> None:
+            with self._lock:
+                self._watchers.discard(watcher)
+
+        with self._lock:
+            self._watchers.add(watcher)
+        if not context.add_callback(forget):
+            forget()
+        self._changed.set()
+
     def _set(self, name: str, *, serving: bool) -> None:
-        if self._states.get(name) is not serving:
+        with self._lock:
             self._states[name] = serving
-            self._servicer.set(name, _State.SERVING if serving else _State.NOT_SERVING)
+        self._changed.set()
+
+    def _status(self, name: str) -> int:
+        if name not in self._states:
+            return int(_State.SERVICE_UNKNOWN)
+        return int(_State.SERVING if self._states[name] else _State.NOT_SERVING)
+
+    def _notify(self) -> None:
+        """Send its state to each watcher that was told another; states that come and go meanwhile are left out."""
+        while not self._closing:
+            self._changed.wait()
+            self._changed.clear()
+            with self._lock:
+                news = [watcher for watcher in self._watchers if watcher.told != self._status(watcher.name)]
+                for watcher in news:
+                    watcher.told = self._status(watcher.name)
+            for watcher in news:
+                try:
+                    watcher.send(_State(status=watcher.told))  # returns when the transport has taken it
+                except Exception:
+                    _log.exception("a health watcher could not be told")
 
 
-def _unbound(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A plain function: attributes of a bound method would be shared by all servers of the process."""
-    return lambda request, context: method(request, context)
+class _Watcher:
+    """A call of Watch: the name, the way to answer, and the state it knows."""
 
-
-def _without_thread(method: Callable[..., Any]) -> Callable[..., Any]:
-    def watch(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
-        method(request, context, send)
-
-    watch.experimental_non_blocking = True  # type: ignore[attr-defined]
-    return watch
+    def __init__(self, name: str, send: _Send) -> None:
+        self.name, self.send = name, send
+        self.told: Any = None

@@ -30,7 +30,7 @@ from bowerbird.rpc.admin import AdminServer
 from bowerbird.rpc.admission import Admission, Gate, Workers
 from bowerbird.rpc.auth import Authoriser
 from bowerbird.rpc.handlers import BoundMethod, Registrar, add_handlers, method_kind, wrap
-from bowerbird.rpc.health import Health
+from bowerbird.rpc.health import SERVICE_NAME, Health
 from bowerbird.rpc.service import Method, Role, Service
 from bowerbird.rpc.settings import UNSET, ServerConfig
 from bowerbird.rpc.tls import server_credentials
@@ -142,6 +142,7 @@ class Server:
         closed = [self._close(service) for service in reversed(self._services)]  # all of them, whatever fails
         if self._admin is not None:
             self._admin.close()
+        self._health.close()
         self._workers.shutdown()
         self._probes.shutdown(wait=False)
         self._clean = all(closed)
@@ -192,7 +193,7 @@ class Server:
             add_handlers(self._grpc, service.full_name, wrapped)
         if self.config.reflection:
             names = [service.full_name for service in self._services]
-            reflection.enable_server_reflection([*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], self._grpc)
+            reflection.enable_server_reflection([*names, SERVICE_NAME, reflection.SERVICE_NAME], self._grpc)
 
     def _watch_heartbeats(self) -> None:
         was_alive = True
