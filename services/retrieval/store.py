@@ -36,6 +36,7 @@ SCHEMA_VERSION = 1
 PAGE_BYTES = 16_384  # a row of 1280 float16 and its fields is 2.7 kB: six a page, where 4 kB pages would hold one
 FILE_NAME = "items.db"
 _CHUNK = 2048
+_BUSY_MS = 5000  # for somebody's sqlite3 shell on a live store; we ourselves never make a writer wait
 _FULL_BELOW_BYTES = 1 << 20
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
@@ -166,9 +167,13 @@ class ItemStore:
         self._writer.execute("UPDATE description SET value = ?, crc = ?", encode(description))
 
     def purge_log(self) -> bool:
-        """Fold the whole log into the database and empty it; False if a snapshot still reads from it."""
-        with _faults(self.path):
-            busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        """Fold the whole log into the database and empty it; False, at once, if a snapshot still reads from it."""
+        with self._read_lock, _faults(self.path):  # so whoever else reads is a snapshot, which is not waited for
+            self._writer.execute("PRAGMA busy_timeout = 0")
+            try:
+                busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                self._writer.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         return not busy
 
     def read_items(self) -> Iterator[Chunk]:
@@ -274,7 +279,7 @@ def renew_uid(store: ItemStore) -> None:
 
 
 def _connect(path: Path, checkpoint_bytes: int) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute(f"PRAGMA wal_autocheckpoint = {max(1, checkpoint_bytes // PAGE_BYTES)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -215,6 +216,22 @@ def test_copy_is_consistent_while_writes_go_on(store: ItemStore, tmp_path: Path)
     assert content(copy) == before
     copy.close()
     assert len(content(store)) == 40 + len(seen)
+
+
+def test_purge_does_not_wait_for_a_copy(store: ItemStore, tmp_path: Path) -> None:
+    """While a copy reads the log it cannot be emptied; a write that tries is told so and goes on."""
+    waited_s: list[float] = []
+
+    def purge(_done: float) -> None:
+        if not waited_s:
+            write(store, record(50), items=41)
+            start = time.monotonic()
+            assert not store.purge_log()
+            waited_s.append(time.monotonic() - start)
+
+    store.copy_to(tmp_path / "copy.db", purge, step_pages=1)
+    assert waited_s[0] < 2  # SQLite's patience with others is 5 s
+    assert store.purge_log()
 
 
 def test_cancelled_copy_ends_with_the_reason(store: ItemStore, tmp_path: Path) -> None:
