@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -130,6 +131,19 @@ class TestBatchQueue:
         assert names(queue.take(10.001).batch) == "b"
         queue.max_batch_size = 2
         assert queue.next_due_s(10.001) == pytest.approx(DELAY_S - 0.001)
+
+    def test_a_patient_entry_keeps_no_others_alive(self) -> None:
+        """While more urgent work keeps coming, what was taken is let go, though the oldest still waits."""
+        queue = make_queue(max_batch_size=4)
+        push(queue, "p", 0.0)
+        taken = []
+        for step in range(100):
+            now = step * DELAY_S
+            taken += [weakref.ref(entry.ticket) for entry in push(queue, "abcd", now, deadline=now + 1.0)]
+            queue.next_due_s(now)
+            assert names(queue.take(now).batch) == "abcd"
+        assert len(queue) == 1
+        assert sum(ticket() is not None for ticket in taken) <= 2 * queue.max_batch_size
 
     def test_a_quiet_hour_is_forgotten(self) -> None:
         """After a long pause a few quick arrivals are enough to expect more."""

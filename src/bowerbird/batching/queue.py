@@ -92,7 +92,7 @@ class BatchQueue(Generic[T, R]):
         self.max_delay_s = max_delay_s
         self.max_queue = max_queue
         self._by_deadline: list[tuple[float, int, Entry[T, R]]] = []
-        self._by_age: deque[Entry[T, R]] = deque()  # entries taken already are skipped, not searched for
+        self._by_age: deque[Entry[T, R]] = deque()  # entries taken already stay until they are many
         self._order = itertools.count()
         self._last_push_at = -math.inf
         self._mean_gap_s = math.inf
@@ -145,6 +145,8 @@ class BatchQueue(Generic[T, R]):
             _, _, entry = heapq.heappop(self._by_deadline)
             entry.is_waiting = False
             _sort_into(taken, entry, now)
+        if len(self._by_age) > 2 * len(self) + self.max_batch_size:  # one patient entry would keep all later ones
+            self._by_age = deque(entry for entry in self._by_age if entry.is_waiting)
         return taken
 
     def take_all(self) -> list[Entry[T, R]]:
