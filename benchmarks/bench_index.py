@@ -15,10 +15,12 @@ import argparse
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -42,6 +44,7 @@ FIRST_SHARE = 0.2
 BARE_PICTURES = 96  # different ones, so that the peer does not work in the cache alone
 MIN_COSINE = 0.98  # of a picture with itself: a query is decoded at a larger scale, for the detector
 MODEL = "efficientnet-lite0"
+SAMPLE_S = 0.05
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -109,13 +112,31 @@ def run_bowerbird(home: Path, *words: str) -> tuple[str, Spent]:
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as out:
         process = subprocess.Popen([sys.executable, "-m", "bowerbird.cli", *words], env=environment, stdout=out)
+        peaks = [0.0]
+        watch = threading.Thread(target=_watch_memory, args=(process.pid, peaks))
+        watch.start()
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - start
+        watch.join()
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         text = out.read()
     assert process.returncode == 0, f"bowerbird {' '.join(words)} ended with {process.returncode}: {text}"
-    return text, Spent(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return text, Spent(wall, usage.ru_utime + usage.ru_stime, max(peaks))
+
+
+def _watch_memory(pid: int, peaks: list[float]) -> None:
+    """Note the peak of resident memory, in MiB, until the process ends; its own count also has that of its parent."""
+    while True:
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            return
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        if found is None:  # ended, and not yet waited for
+            return
+        peaks.append(int(found[1]) / 1024)
+        time.sleep(SAMPLE_S)
 
 
 def processor_seconds(pid: int) -> float:
