@@ -74,14 +74,9 @@ class Slots:
         self.reserve(stop)
         self.rows[start:stop] = rows
         self.codes[start:stop] = codes
-        values: dict[str, tuple[list[int], list[FieldValue]]] = {}
-        for slot, named in enumerate(fields, start):
-            for name, value in named.items():
-                slots, held = values.setdefault(name, ([], []))
-                slots.append(slot)
-                held.append(value)
-        for name, (slots, held) in values.items():
-            self.columns[name].put(slots, held)
+        for name in set[str]().union(*fields):  # by field, not by item: half of the time of a start
+            slots = [slot for slot, named in enumerate(fields, start) if name in named]
+            self.columns[name].put(slots, [named[name] for named in fields if name in named])
         self.item_ids.extend(item_ids)
         return start
 

@@ -35,7 +35,7 @@ APPLICATION_ID = 0x42574252  # "BWBR", in the header of every store
 SCHEMA_VERSION = 1
 PAGE_BYTES = 16_384  # a row of 1280 float16 and its fields is 2.7 kB: six a page, where 4 kB pages would hold one
 FILE_NAME = "items.db"
-_CHUNK = 2048
+_CHUNK = 512
 _BUSY_MS = 5000  # for somebody's sqlite3 shell on a live store; we ourselves never make a writer wait
 _FULL_BELOW_BYTES = 1 << 20
 
@@ -192,12 +192,13 @@ class ItemStore:
             if not rows:
                 break
             seen += len(rows)
-            fingerprint += sum(hash(row[0]) for row in rows)
-            yield _decode_chunk(rows, description, self.path)
+            chunk = _decode_chunk(rows, description, self.path)
+            fingerprint += sum(map(hash, zip(chunk.item_ids)))
+            yield chunk
         if seen != description.items:
             raise _corrupt(self.path, f"expected {description.items} items, found {seen}")
         with _faults(self.path):  # the ids as the unique index has them: lookups go by it, and nothing checked it yet
-            indexed = sum(hash(row[0]) for row in self._writer.execute("SELECT item_id FROM item ORDER BY item_id"))
+            indexed = sum(map(hash, self._writer.execute("SELECT item_id FROM item ORDER BY item_id")))
         if indexed != fingerprint:
             raise _corrupt(self.path, "the index of item ids does not fit the items")
 
@@ -304,12 +305,12 @@ def _decode_chunk(rows: Sequence[tuple[str, str, bytes, bytes, int]], descriptio
             intact = False
         if not intact:
             raise _corrupt(path, f"item {item_id!r} fails its checksum")
-    count = len(rows)
+    item_ids, texts, codes, embeddings, _ = zip(*rows, strict=True)
     return Chunk(
-        item_ids=[row[0] for row in rows],
-        rows=np.frombuffer(b"".join([row[3] for row in rows]), "<f2").reshape(count, description.dimension),
-        codes=np.frombuffer(b"".join([row[2] for row in rows]), np.uint8).reshape(count, description.code_bits // 8),
-        fields=[json.loads(row[1]) for row in rows],
+        item_ids=list(item_ids),
+        rows=np.frombuffer(b"".join(embeddings), "<f2").reshape(len(rows), description.dimension),
+        codes=np.frombuffer(b"".join(codes), np.uint8).reshape(len(rows), description.code_bits // 8),
+        fields=json.loads(f"[{','.join(texts)}]"),  # at once: twice as fast
     )
 
 
