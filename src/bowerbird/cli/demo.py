@@ -172,7 +172,8 @@ class FetchProgress:
         """Take note of a step."""
         if label != self._label:
             self._progress.finish()
-            print(f"  {label}", flush=True)
+            if done < total:
+                print(f"  {label}", flush=True)
             self._label, self._progress = label, Progress(total, "steps" if label.startswith("fetch") else "pictures")
             self._progress.done = done
         else:

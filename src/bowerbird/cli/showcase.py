@@ -26,7 +26,7 @@ from bowerbird.rpc.clients import (
 )
 
 QUERY_STYLE = "noto"
-EMOJI_STYLES = "twemoji, openmoji, fluent-flat, fluent, emojione"
+OTHER_STYLES = ("twemoji", "openmoji", "fluent-flat", "fluent", "emojione")
 # The first few of each list that the corpus has are shown.
 CONCEPTS = ("cat-face", "pizza", "rocket", "guitar", "octopus", "sunflower", "snowman", "bicycle")
 PHOTOGRAPHS = ("taj-mahal", "penguin", "dahlia", "eiffel-tower", "giraffe", "great-pyramid")
@@ -152,8 +152,11 @@ class Asker:
 
 def search_drawings(asker: Asker, shelf: Shelf) -> Iterator[sheet.Search]:
     """Drawings of one style, searched for in the styles of other artists."""
+    present = {str(item.fields.get("style")) for item in shelf.items}
+    others = [style for style in OTHER_STYLES if style in present]
+    condition = f"style in {', '.join(others)}" if others else f"style!={QUERY_STYLE}"
     for item in shelf.find(QUERY_STYLE, CONCEPTS, 4):
-        yield asker.by_picture(item, f"style in {EMOJI_STYLES}")
+        yield asker.by_picture(item, condition)
 
 
 def search_photographs(asker: Asker, shelf: Shelf) -> Iterator[sheet.Search]:
