@@ -40,9 +40,11 @@ EXIF_ORIENTATION = 0x0112
 # Only these scales save work: the steps between them cost libjpeg-turbo more than the full size.
 SCALES = (8, 4, 2)
 
-# Decoding takes up to ten bytes a pixel for a moment, whatever the file's size. Pictures above this many pixels take
-# turns, so that many small files that claim to be large cannot fill the memory between them.
+# Decoding takes up to 8 bytes a pixel for a moment (progressive CMYK 12, WebP 16: their libraries' own buffers),
+# whatever the file's size. Pictures above this many pixels take turns, so that many small files that claim to be large
+# cannot fill the memory between them.
 LARGE_PIXELS = 16_000_000
+BAND_PIXELS = 1 << 20  # converted at once
 _LARGE_TURN = threading.Lock()
 
 # The readers are called directly, not through `Image.open`: no other format of Pillow can be reached by hostile bytes.
@@ -298,18 +300,31 @@ def _read_jpeg(data: bytes, image: ImageFile.ImageFile, scale: int) -> PixelArra
 
 
 def _read_any(image: ImageFile.ImageFile, scale: int) -> PixelArray:
-    """(H, W, 3) uint8 RGB of the first frame, on white, averaged over scale x scale pixels."""
+    """(H, W, 3) uint8 RGB of the first frame, on white, averaged over scale x scale pixels.
+
+    Band by band, since every step of the conversion holds a copy of what it converts.
+    """
     image.load()
+    width, height = image.size
+    pixels = np.empty((math.ceil(height / scale), math.ceil(width / scale), 3), np.uint8)
+    rows = max(BAND_PIXELS // (width * scale), 1) * scale
+    for top in range(0, height, rows):
+        band = _to_rgb(image.crop((0, top, width, min(top + rows, height))))
+        part = np.asarray(band.reduce(scale) if scale > 1 else band)
+        pixels[top // scale : top // scale + len(part)] = part
+    return pixels
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits of grey: `convert` would clip at 255 instead of scaling
         grey = np.clip(np.asarray(image, np.int32) >> 8, 0, 255).astype(np.uint8)
-        rgb = Image.fromarray(grey).convert("RGB")
-    elif image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        rgb = Image.new("RGB", rgba.size, "white")
-        rgb.paste(rgba, mask=rgba)
-    else:
-        rgb = image.convert("RGB")
-    return np.array(rgb.reduce(scale) if scale > 1 else rgb)
+        return Image.fromarray(grey).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    rgb = Image.new("RGB", rgba.size, "white")
+    rgb.paste(rgba, mask=rgba)
+    return rgb
 
 
 def _read_orientation(image: ImageFile.ImageFile) -> int:

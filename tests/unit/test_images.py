@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import threading
 import time
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -341,6 +344,39 @@ def test_scaled_decode_looks_like_the_picture(kind: str) -> None:
     pixels = decode(encode(image, kind, quality=95), min_side=106).pixels
     expected = np.asarray(image.reduce(4), int)
     assert np.abs(pixels - expected).mean() < 4
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "I;16", "CMYK"])
+def test_bands_join_without_a_seam(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A picture that is converted in many bands is the one converted at once, at full size and scaled."""
+    values = np.random.default_rng(3).integers(0, 256, (75, 50, 4), dtype=np.uint8)
+    if kind == "I;16":
+        image = Image.fromarray(values[..., 0].astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(values).convert(kind) if kind != "CMYK" else Image.fromarray(values, "CMYK")
+    data = encode(image, "JPEG" if kind == "CMYK" else "PNG")
+    whole = [decode(data, min_side=side) for side in (None, 20)]
+    monkeypatch.setattr(images, "BAND_PIXELS", 300)
+    for side, expected in zip((None, 20), whole, strict=True):
+        np.testing.assert_array_equal(decode(data, min_side=side).pixels, expected.pixels)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
+def test_a_large_picture_takes_little_more_than_its_own_memory() -> None:
+    """A transparent PNG is held once, at four bytes a pixel, beside the bands that are being converted."""
+    code = """
+import pathlib, re, sys
+from bowerbird import images
+def peak_bytes():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]) * 1024
+data = sys.stdin.buffer.read()
+before = peak_bytes()
+images.decode(data, min_side=128)
+print((peak_bytes() - before) / 3000**2)
+"""
+    data = encode(Image.new("RGBA", (3000, 3000)), "PNG", compress_level=1)
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
+    assert 3.5 < float(done.stdout) < 7.0
 
 
 def test_large_pictures_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
