@@ -27,7 +27,7 @@ class RetrievalConfig:
     rerank: int = 200
     """Candidates re-ranked exactly when a search does not say; keeps >= 99 % of exact R@10 at 256 bits."""
     max_batch_queries: int = 1024
-    """Queries of one BatchSearch; bounds the candidate memory of a call."""
+    """Queries of one BatchSearch; bounds the time and the answer of a call."""
     checkpoint_bytes: int = 16 << 20
     """Size at which the write-ahead log is folded into the store; larger is faster to write, slower to open."""
     compact_dead_ratio: float = 0.3

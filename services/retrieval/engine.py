@@ -203,7 +203,7 @@ class RetrievalEngine:
         size = min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
         last = pages.verify(self._catalog.page_key, live.uid, filter, page_token) if page_token else ""
         matched = live.memory.view
-        keep = match(filter, matched.slots.columns, matched.count) if filter else None
+        keep = match(filter, matched.slots.columns, matched.count, budget) if filter else None
         found: list[Item] = []
         while len(found) <= size:
             budget.check()
@@ -213,7 +213,7 @@ class RetrievalEngine:
             last = item_ids[-1]
             view, slots = live.memory.locate(item_ids)
             if filter and view is not matched:
-                matched, keep = view, match(filter, view.slots.columns, view.count)
+                matched, keep = view, match(filter, view.slots.columns, view.count, budget)
             found += [
                 Item(item_id, fields=view.fields(slot, None))
                 for item_id, slot in zip(item_ids, slots, strict=True)
@@ -333,5 +333,8 @@ class RetrievalEngine:
         ranked = rank(view, queries, codes, plan, budget)
         names = None if "*" in params.return_fields else list(params.return_fields)
         item_ids = view.slots.item_ids
-        hits = [[Hit(item_ids[slot], score, view.fields(slot, names)) for slot, score in found] for found in ranked]
+        hits: list[list[Hit]] = []
+        for found in ranked:
+            budget.check()
+            hits.append([Hit(item_ids[slot], score, view.fields(slot, names)) for slot, score in found])
         return SearchResult(hits, view.sequence, live.model)

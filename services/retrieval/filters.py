@@ -10,6 +10,7 @@ import numpy as np
 
 from bowerbird.errors import ArgumentInvalid, FilterInvalid
 
+from .budget import Budget
 from .fields import BoolArray, Column, FieldType, FieldValue, check_value, type_of
 
 _EXACT_INTEGERS = 2**53
@@ -49,18 +50,21 @@ class Filter:
         return bool(self.all_of or self.any_of)
 
 
-def match(wanted: Filter, columns: Mapping[str, Column], count: int) -> BoolArray:
+def match(wanted: Filter, columns: Mapping[str, Column], count: int, budget: Budget = Budget.UNLIMITED) -> BoolArray:
     """(count,) bool: the slots that `wanted` holds for.
 
     Raises:
         FilterInvalid: a field is unknown, a value has another type than the field, or a clause is malformed.
+        DeadlineExceeded, Cancelled: nobody waits any more.
     """
     matches = np.ones(count, np.bool_)
     for clause in wanted.all_of:
+        budget.check()
         matches &= _match_clause(clause, columns, count)
     if wanted.any_of:
         some = np.zeros(count, np.bool_)
         for clause in wanted.any_of:
+            budget.check()
             some |= _match_clause(clause, columns, count)
         matches &= some
     return matches

@@ -195,7 +195,7 @@ class LiveIndex:
     def _commit_delete(self, write: Delete) -> None:
         """Delete in a transaction of its own, then take the deleted content out of the log."""
         write.budget.check()
-        item_ids = self._choose(write.chosen)
+        item_ids = self._choose(write.chosen, write.budget)
         if item_ids:
             before = self._description
             after = with_write(before, items=before.items - len(item_ids), model=before.model, fields=before.fields)
@@ -208,12 +208,12 @@ class LiveIndex:
             self._settle()
         write.deleted, write.sequence, write.done = len(item_ids), self._description.sequence, True
 
-    def _choose(self, chosen: Sequence[str] | Filter) -> list[str]:
+    def _choose(self, chosen: Sequence[str] | Filter, budget: Budget) -> list[str]:
         """The ids of the items to delete that are there, each once."""
         if not isinstance(chosen, Filter):
             return [item_id for item_id in dict.fromkeys(chosen) if item_id in self.memory]
         view = self.memory.view
-        matches = match(chosen, view.slots.columns, view.count) & view.alive[: view.count]
+        matches = match(chosen, view.slots.columns, view.count, budget) & view.alive[: view.count]
         return [view.slots.item_ids[slot] for slot in np.flatnonzero(matches).tolist()]
 
     def _settle(self) -> None:

@@ -27,6 +27,9 @@ _SERVICE = "retrieval"
 _SCORE_ALL_RATIO = 0.01
 """A filter that leaves less than this is answered by scoring all that is left: cheaper than scanning everything."""
 
+_QUERIES_AT_ONCE = 64
+"""Scanned together: their candidates are at most 15 MB, and a caller who gave up is noticed in between."""
+
 Ranked = list[list[tuple[int, float]]]
 """Slot and score, best first, a query."""
 
@@ -63,7 +66,7 @@ def rank(view: View, embeddings: FloatArray, codes: CodeArray | None, plan: Plan
         DeadlineExceeded, Cancelled: nobody waits any more.
     """
     budget.check()
-    mask, allowed = _time("filter", lambda: _allow(view, plan))
+    mask, allowed = _time("filter", lambda: _allow(view, plan, budget))
     budget.check()
     few = allowed <= plan.candidates or (bool(plan.filter) and allowed < _SCORE_ALL_RATIO * view.live)
     if not allowed:
@@ -71,22 +74,16 @@ def rank(view: View, embeddings: FloatArray, codes: CodeArray | None, plan: Plan
     if codes is None or plan.exact or few:
         slots = _allowed_slots(view, mask)
         return _time("rerank", lambda: _score_all(view, embeddings, slots, plan, budget))
-    rows = view.slots.codes[: view.count]
-    _, candidates = _time(
-        "scan",
-        lambda: view.slots.code_index.search(rows, codes, plan.candidates, mask=mask, threads=plan.threads),
-    )
-    budget.check()
-    return _time("rerank", lambda: _score_candidates(view, embeddings, candidates, plan))
+    return _scan_and_score(view, embeddings, codes, mask, plan, budget)
 
 
-def _allow(view: View, plan: Plan) -> tuple[CodeArray | None, int]:
+def _allow(view: View, plan: Plan, budget: Budget) -> tuple[CodeArray | None, int]:
     """Packed mask of the slots that may be found (None: all), and their number."""
     if not plan.filter and plan.leave_out is None:
         return view.mask, view.live
     keep = view.alive[: view.count].copy()
     if plan.filter:
-        keep &= match(plan.filter, view.slots.columns, view.count)
+        keep &= match(plan.filter, view.slots.columns, view.count, budget)
     if plan.leave_out is not None:
         keep[plan.leave_out] = False
     return np.packbits(keep, bitorder="little"), int(np.count_nonzero(keep))
@@ -96,6 +93,28 @@ def _allowed_slots(view: View, mask: CodeArray | None) -> SlotArray:
     if mask is None:
         return np.arange(view.count)
     return np.flatnonzero(np.unpackbits(mask, count=view.count, bitorder="little"))
+
+
+def _scan_and_score(
+    view: View, embeddings: FloatArray, codes: CodeArray, mask: CodeArray | None, plan: Plan, budget: Budget
+) -> Ranked:
+    """The nearest codes, scored: some queries at a time, for the candidate lists of a whole batch would be large."""
+    searched = view.slots.codes[: view.count]
+    ranked: Ranked = []
+    scan_s = rerank_s = 0.0
+    for start in range(0, len(embeddings), _QUERIES_AT_ONCE):
+        budget.check()
+        part = slice(start, start + _QUERIES_AT_ONCE)
+        began = time.perf_counter()
+        _, candidates = view.slots.code_index.search(
+            searched, codes[part], plan.candidates, mask=mask, threads=plan.threads
+        )
+        scanned = time.perf_counter()
+        ranked += _score_candidates(view, embeddings[part], candidates, plan)
+        scan_s, rerank_s = scan_s + scanned - began, rerank_s + time.perf_counter() - scanned
+    telemetry.record_stage(_SERVICE, "scan", scan_s)
+    telemetry.record_stage(_SERVICE, "rerank", rerank_s)
+    return ranked
 
 
 def _score_candidates(view: View, embeddings: FloatArray, candidates: SlotArray, plan: Plan) -> Ranked:

@@ -186,6 +186,30 @@ def test_budget_ends_a_search(engine: RetrievalEngine, make_item: MakeItem) -> N
     assert engine.get_index("pictures").items == 0
 
 
+def test_long_search_ends_when_nobody_waits(
+    engine: RetrievalEngine, make_item: MakeItem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large batch is scanned in parts, and left after the first if its caller is gone by then."""
+    engine.upsert_items("pictures", [make_item(n) for n in range(300)])
+    query, scanned = make_item(1), []
+    codes = engine._catalog["pictures"].memory.view.slots.code_index
+    scan = codes.search
+
+    def search(rows: np.ndarray, queries: np.ndarray, *args: object, **kwargs: object) -> object:
+        scanned.append(len(queries))
+        return scan(rows, queries, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(codes, "search", search)
+    vectors = np.repeat(query.embedding[None], 1000, 0), np.repeat(query.code[None], 1000, 0)
+    with pytest.raises(Cancelled):
+        engine.search("pictures", *vectors, budget=Budget(is_cancelled=lambda: bool(scanned)))
+    assert len(scanned) == 1
+    hits = engine.search("pictures", *vectors).hits
+    assert len(scanned) > 2
+    assert len(hits) == sum(scanned[1:]) == 1000
+    assert all(found == hits[0] for found in hits)
+
+
 def test_vectors_of_another_kind_are_refused(engine: RetrievalEngine, make_item: MakeItem) -> None:
     """Data types other than float32 and float16, and codes other than bytes, are named."""
     query = make_item(1)

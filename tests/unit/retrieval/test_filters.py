@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bowerbird.errors import ArgumentInvalid, FilterInvalid
+from bowerbird.errors import ArgumentInvalid, Cancelled, FilterInvalid
+from services.retrieval.budget import Budget
 from services.retrieval.fields import Column, FieldType, check_fields
 from services.retrieval.filters import Clause, Filter, Op, match
 
@@ -54,6 +55,16 @@ def columns() -> dict[str, Column]:
 def test_clause_selects_exactly(columns: dict[str, Column], clause: Clause, expected: list[int]) -> None:
     """Each operation selects the slots it says, and a missing value matches only negated clauses."""
     assert np.flatnonzero(match(Filter((clause,)), columns, 5)).tolist() == expected
+
+
+@pytest.mark.parametrize("part", ["all_of", "any_of"])
+def test_long_filter_ends_when_nobody_waits(columns: dict[str, Column], part: str) -> None:
+    """A caller who is gone is noticed between two clauses."""
+    asked: list[bool] = []
+    gone = Budget(is_cancelled=lambda: asked.append(True) or len(asked) > 3)
+    with pytest.raises(Cancelled):
+        match(Filter(**{part: (Clause("sold", Op.EXISTS),) * 1000}), columns, 5, gone)
+    assert len(asked) == 4
 
 
 def test_filter_combines_all_of_and_any_of(columns: dict[str, Column]) -> None:
