@@ -104,7 +104,10 @@ def _parse_command(module: ModuleType, first: Options, rest: list[str]) -> Optio
 def _explain(error: BowerbirdError, target: str) -> tuple[str, int]:
     """The message and the exit code for a fault that a service, or the way to it, reported."""
     if isinstance(error, Unavailable):
-        advice = "Start the services with `bowerbird up`, or name another address with --target."
+        advice = (
+            "Start the services with `bowerbird up`, or name another address with --target; "
+            "if they speak TLS, give --tls-ca."
+        )
         return f"no service answers at {target}: {error.message}\n{advice}", outcome.EXIT_UNREACHABLE
     if isinstance(error, Unauthenticated):
         return f"{error.message}\nGive a token with --token or the variable BOWERBIRD_TOKEN.", outcome.EXIT_FAILED

@@ -1,5 +1,6 @@
 """Every command that talks to services, against all services in this process."""
 
+import hashlib
 import io
 import json
 import shutil
@@ -13,6 +14,10 @@ from PIL import Image
 
 from bowerbird.cli import main, outcome
 from bowerbird.rpc.clients import ModelRef, RetrievalClient, connect
+from bowerbird.testing import run_server
+from services.retrieval.config import RetrievalConfig
+from services.retrieval.engine import RetrievalEngine
+from services.retrieval.server import build_services as build_retrieval
 from tests.unit.cli.conftest import Run, Served, paint
 
 Capture = pytest.CaptureFixture[str]
@@ -461,3 +466,16 @@ def test_copy_of_a_picture_is_an_item_of_its_own(run: Run, indexed: Path, capsys
     assert run("search", indexed / "copy.png", "--top-k", "2", "--json") == outcome.EXIT_OK
     hits = read_json(capsys)["hits"]
     assert {hit["item_id"] for hit in hits} == {"cold/blue.png", "copy.png"}
+
+
+def test_token_opens_what_is_closed(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a token the message names the option; with one, from option or variable, the command works."""
+    digest = hashlib.sha256(b"secret").hexdigest()
+    (tmp_path / "tokens.toml").write_text(f'[[tokens]]\nname = "me"\nsha256 = "{digest}"\nrole = "admin"\n')
+    services = build_retrieval(RetrievalEngine(RetrievalConfig(data_dir=tmp_path / "store")))
+    with run_server(services, auth_tokens_file=tmp_path / "tokens.toml") as (target, _):
+        assert main(["snapshot", "--list", "--target", target]) == outcome.EXIT_FAILED
+        assert "--token" in capsys.readouterr().err
+        assert main(["snapshot", "--list", "--target", target, "--token", "secret"]) == outcome.EXIT_OK
+        monkeypatch.setenv("BOWERBIRD_TOKEN", "secret")
+        assert main(["snapshot", "--list", "--target", target]) == outcome.EXIT_OK
