@@ -149,47 +149,36 @@ def _index_first(connection: Connection, folder: Path, index: str) -> None:
 
 def render(report: dict[str, Any]) -> str:
     """The report for people."""
-    binary, pooled, sample = report["binary"], report["all_pairs"], report["sample"]
     lines = [
         f"{report['query_style']} -> {report['gallery_style']}, {report['concepts']:,} concepts, {report['model']}",
-        table(
-            [
-                ("exact", *_cells(report)),
-                ("binary + re-rank", *_cells(binary)),
-                (f"exact, all {pooled['pairs']} pairs of styles", *_cells(pooled)),
-                ("binary + re-rank, all pairs", *_cells(pooled["binary"])),
-                (f"exact, {sample['concepts']} random concepts", sample["p_at_1"], "", sample["r_at_10"], ""),
-                (
-                    f"  EfficientNet-lite0 at 128 px, {REFERENCE_CONCEPTS}",
-                    REFERENCE["p_at_1"],
-                    "",
-                    REFERENCE["r_at_10"],
-                    "",
-                ),
-            ],
-            header=("", "P@1", "95 %", "R@10", "95 %"),
-        ),
+        _render_headline(report),
         _render_losses(report),
         "",
         "pairs of styles (P@1 / R@10, query down, gallery across)",
         _matrix(report["per_pair"]),
     ]
-    if report["category"]:
-        rows = [
-            (
-                each["style"],
-                each["pictures"],
-                each["categories"],
-                each["p_at_5"],
-                _interval(each["p_at_5_interval"]),
-                each["chance"],
-            )
-            for each in report["category"]
-        ]
-        lines += ["", "neighbours of the same category"]
-        lines.append(table(rows, header=("style", "pictures", "categories", "P@5", "95 %", "chance")))
-    lines.append(f"\n{report['seconds']} s")
-    return "\n".join(lines)
+    rows = [
+        (each["style"], each["pictures"], each["categories"], each["p_at_5"], _interval(each["p_at_5_interval"]))
+        + (each["chance"],)
+        for each in report["category"]
+    ]
+    if rows:
+        header = ("style", "pictures", "categories", "P@5", "95 %", "chance")
+        lines += ["", "neighbours of the same category", table(rows, header=header)]
+    return "\n".join([*lines, f"\n{report['seconds']} s"])
+
+
+def _render_headline(report: dict[str, Any]) -> str:
+    pooled, sample, reference = report["all_pairs"], report["sample"], report["reference"]
+    rows = [
+        ("exact", *_cells(report)),
+        ("binary + re-rank", *_cells(report["binary"])),
+        (f"exact, all {pooled['pairs']} pairs of styles", *_cells(pooled)),
+        ("binary + re-rank, all pairs", *_cells(pooled["binary"])),
+        (f"exact, {sample['concepts']} random concepts", sample["p_at_1"], "", sample["r_at_10"], ""),
+        (f"  reference at 128 px, {reference['concepts']}", reference["p_at_1"], "", reference["r_at_10"], ""),
+    ]
+    return table(rows, header=("", "P@1", "95 %", "R@10", "95 %"))
 
 
 def _render_losses(report: dict[str, Any]) -> str:
