@@ -7,6 +7,7 @@ followed, and sizes are counted on the bytes that really come out, so that a hea
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fnmatch
 import gzip
 import io
@@ -25,6 +26,7 @@ from bowerbird.errors import ArchiveRefused, PackageUnavailable
 _CHUNK = 1 << 20
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60  # bytes: name 16, time 12, owner 6, group 6, mode 8, size 10, magic 2
+_ARCHIVES_FAULTS = (errno.EINVAL, errno.ENAMETOOLONG)  # an offset before the start, a name that no file can have
 
 Stream = IO[bytes] | gzip.GzipFile | io.BufferedReader
 Members = Iterator[tuple[str, IO[bytes] | None]]  # the stream is None for directories, links and devices
@@ -73,13 +75,22 @@ def extract(archive: Path, globs: Sequence[str], target: Path, *, limits: Limits
             if stream is not None and any(fnmatch.fnmatchcase(safe, glob) for glob in globs):
                 written[safe] = _write(archive, safe, stream, target / safe, limits)
     except _damage_errors() as error:
-        raise ArchiveRefused(f"{archive.name}: damaged archive ({error}); delete it and fetch again") from error
+        raise _damaged(archive, error) from error
+    except OSError as error:
+        if error.errno not in _ARCHIVES_FAULTS:
+            raise
+        raise _damaged(archive, error) from error
     return written
+
+
+def _damaged(archive: Path, error: Exception) -> ArchiveRefused:
+    return ArchiveRefused(f"{archive.name}: damaged archive ({error}); delete it and fetch again")
 
 
 def _damage_errors() -> tuple[type[Exception], ...]:
     """What the readers raise on damaged input."""
-    errors = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile)
+    of_zipfile = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, IndexError)
+    errors = (*of_zipfile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile)
     try:
         import zstandard
     except ModuleNotFoundError:
@@ -153,6 +164,8 @@ def _walk_tar(archive: Path, stream: Stream, limits: Limits) -> Members:
     bounded = io.BufferedReader(_Bounded(stream, limits.total_bytes, archive.name), _CHUNK)
     with tarfile.open(fileobj=bounded, mode="r|") as tar:
         for member in tar:
+            if member.issparse():  # its holes are not in the archive, so they would escape the limit
+                raise ArchiveRefused(f"{archive.name}: member {member.name} is a sparse file; nothing of it is used")
             if member.isreg():
                 yield member.name, tar.extractfile(member)
             elif PurePosixPath(member.name).parts:  # the root directory "./" has no name to check

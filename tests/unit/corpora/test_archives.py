@@ -107,6 +107,22 @@ def test_extract_stops_at_the_total_limit_of_members_that_nobody_wants(tmp_path:
         extract(archive, ["small"], target(tmp_path), limits=Limits(total_bytes=1 << 20))
 
 
+def test_extract_refuses_sparse_files(tmp_path: Path) -> None:
+    """A member whose holes are not in the archive, so that no limit on what is read can see them, is refused."""
+    member = tarfile.TarInfo("bomb")
+    member.type, member.size = tarfile.GNUTYPE_SPARSE, 512
+    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    header[386:410] = b"%011o\0%011o\0" % (0, 512)  # the only stretch with data
+    header[483:495] = b"%011o\0" % (100 << 20)  # the size with its holes
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + 8 * ord(" ") + sum(header[156:]))
+    archive = write(tmp_path / "p.tgz", gzip.compress(bytes(header) + bytes(512 + 1024)))
+    out = target(tmp_path)
+    with pytest.raises(ArchiveRefused, match="bomb is a sparse file"):
+        extract(archive, ["*"], out, limits=Limits(total_bytes=1 << 20))
+
+    assert not list(out.rglob("*"))
+
+
 def test_extract_stops_at_the_number_of_members(tmp_path: Path) -> None:
     """More entries than allowed are refused."""
     archive = write(tmp_path / "p.tgz", make_npm({f"f{number}": b"" for number in range(11)}))
@@ -153,6 +169,35 @@ def test_extract_refuses_what_is_not_an_archive(tmp_path: Path, name: str, conte
     """Bytes of another kind are refused, naming the file."""
     with pytest.raises(ArchiveRefused, match=name):
         extract(write(tmp_path / name, content), ["*"], target(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("record", "at", "value"),
+    [
+        (b"PK\x01\x02", 6, b"\xff\x00"),
+        (b"PK\x01\x02", 10, b"\x63\x00"),
+        (b"PK\x01\x02", 8, b"\x40\x00"),
+        (b"PK\x01\x02", 46, b"\xff"),
+        (b"PK\x05\x06", 12, b"\xff\xff\xff\x7f"),
+        (b"PK\x05\x06", 16, b"\xff\xff\xff\x7f"),
+    ],
+    ids=["version", "compression", "encryption", "name", "directory-size", "directory-offset"],
+)
+def test_extract_refuses_a_wheel_with_a_damaged_directory(tmp_path: Path, record: bytes, at: int, value: bytes) -> None:
+    """Whatever the reader of wheels says of a damaged directory is a refusal, and stops no other source."""
+    content = make_wheel({"\u00fcber": b"x"})
+    start = content.index(record) + at
+    damaged = content[:start] + value + content[start + len(value) :]
+    with pytest.raises(ArchiveRefused, match="damaged"):
+        extract(write(tmp_path / "p.whl", damaged), ["*"], target(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["tgz", "whl", "deb"])
+def test_extract_refuses_a_name_that_no_file_can_have(tmp_path: Path, kind: str) -> None:
+    """A name that is too long for a file is the archive's fault, not the disk's."""
+    make = {"tgz": make_npm, "whl": make_wheel, "deb": make_deb}[kind]
+    with pytest.raises(ArchiveRefused, match="damaged"):
+        extract(write(tmp_path / f"p.{kind}", make({"x" * 300: b"x"})), ["*"], target(tmp_path))
 
 
 def test_extract_refuses_a_member_that_occurs_twice(tmp_path: Path) -> None:
