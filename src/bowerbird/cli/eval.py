@@ -157,13 +157,13 @@ def render(report: dict[str, Any]) -> str:
         "pairs of styles (P@1 / R@10, query down, gallery across)",
         _matrix(report["per_pair"]),
     ]
+    header = ("style", "pictures", "categories", "P@5", "95 %", "chance")
     rows = [
-        (each["style"], each["pictures"], each["categories"], each["p_at_5"], _interval(each["p_at_5_interval"]))
-        + (each["chance"],)
+        (each["style"], each["pictures"], each["categories"], each["p_at_5"], _interval(bounds), each["chance"])
         for each in report["category"]
+        for bounds in [each["p_at_5_interval"]]
     ]
     if rows:
-        header = ("style", "pictures", "categories", "P@5", "95 %", "chance")
         lines += ["", "neighbours of the same category", table(rows, header=header)]
     return "\n".join([*lines, f"\n{report['seconds']} s"])
 
