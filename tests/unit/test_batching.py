@@ -462,7 +462,33 @@ class TestBatcher:
         batcher.close(drain=False, timeout_s=0.0)
         with pytest.raises(Draining):
             second.result(WAIT_S)
+        assert telemetry.BATCH_QUEUE_DEPTH.labels("test", "none")._value.get() == 0
         gate.open.set()
+        assert first.result(WAIT_S) == 0
+
+    def test_close_does_not_wait_for_a_hanging_model(
+        self,
+        start: Callable[..., Batcher[int, int]],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """A run that never ends cannot keep the process from ending; what waits behind it is told."""
+        gate = Gate()
+        batcher = start(gate, max_batch_size=1)
+        first = batcher.submit(0)
+        assert gate.entered.wait(WAIT_S)
+        second = batcher.submit(1)
+        monkeypatch.setattr("bowerbird.batching.worker.STALLED_AFTER_S", 0.02)
+        closing = threading.Thread(target=batcher.close)
+        closing.start()
+        closing.join(WAIT_S / 10)
+        hung = closing.is_alive()
+        gate.open.set()
+        closing.join(WAIT_S)
+        assert not hung
+        assert "the model hangs" in caplog.text
+        with pytest.raises(Draining):
+            second.result(WAIT_S)
         assert first.result(WAIT_S) == 0
 
     def test_hanging_model_is_not_alive(

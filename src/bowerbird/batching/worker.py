@@ -132,15 +132,21 @@ class Batcher(Generic[T, R]):
 
         Args:
             drain: compute what waits; False: fail it with `Draining`.
-            timeout_s: how long to wait for the worker; None: until it ends.
+            timeout_s: how long to wait for the worker; None: as long as it makes progress.
         """
         with self._changed:
             self._is_closed = True
-            waiting = [] if drain else self._queue.take_all()
             self._changed.notify_all()
-        for entry in waiting:
-            self._fail(entry, _draining())
-        self._worker.join(timeout_s)
+        if not drain:
+            self._fail_waiting()
+        if timeout_s is not None:
+            self._worker.join(timeout_s)
+            return
+        while self.is_alive():
+            self._worker.join(min(HEARTBEAT_S, STALLED_AFTER_S))
+        if self._worker.is_alive():
+            _LOG.error("the model hangs; its thread is left behind", extra={"model": self._model})
+            self._fail_waiting()
 
     def _wait(self, ticket: Ticket[R], deadline: float | None) -> R | Exception:
         try:
@@ -235,6 +241,13 @@ class Batcher(Generic[T, R]):
             self._fail(entry, _expired())
         for entry in taken.cancelled:
             self._fail(entry, Cancelled("the client gave up before computing began"))
+
+    def _fail_waiting(self) -> None:
+        with self._changed:
+            waiting = self._queue.take_all()
+            self._depth.set(0)
+        for entry in waiting:
+            self._fail(entry, _draining())
 
     def _fail(self, entry: Entry[T, R], error: BowerbirdError) -> None:
         self._count_shed(error.reason, 1)
