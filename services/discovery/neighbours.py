@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,9 @@ def _read_token(file: Path) -> str | None:
     if file == UNSET:
         return None
     try:
-        return file.read_text().strip()
+        token = file.read_bytes().strip()
     except OSError as error:
         raise ConfigInvalid(f"[discovery] auth_token_file: cannot read {file}: {error.strerror}") from error
+    if not re.fullmatch(rb"[!-~]+", token):  # a header takes nothing else, and an empty one would send none
+        raise ConfigInvalid(f"[discovery] auth_token_file: expected one token of printable ASCII in {file}")
+    return token.decode()

@@ -28,6 +28,15 @@ def test_an_unreadable_token_file_is_named(tmp_path: Path) -> None:
         connect_neighbours(DiscoveryConfig(auth_token_file=tmp_path / "gone.token"))
 
 
+@pytest.mark.parametrize("content", [b"", b"\n", b"one\ntwo\n", b"\xff\xfet\x00", "schlüssel".encode()])
+def test_a_file_without_one_token_is_refused(tmp_path: Path, content: bytes) -> None:
+    """An empty file would send no token, and other bytes fit no header: both are errors at start."""
+    file = tmp_path / "service.token"
+    file.write_bytes(content)
+    with pytest.raises(ConfigInvalid, match=r"service\.token"):
+        connect_neighbours(DiscoveryConfig(auth_token_file=file))
+
+
 def test_an_unreadable_certificate_is_named(tmp_path: Path) -> None:
     """So is a certificate, an authority's or our own."""
     gone = tmp_path / "gone.pem"
