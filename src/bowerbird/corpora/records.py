@@ -79,7 +79,7 @@ def save(directory: Path, records: Iterable[PictureRecord]) -> Path:
 def _parse(line: bytes, *, where: str) -> PictureRecord:
     try:
         raw = json.loads(line)
-    except ValueError as error:  # also bytes that are not UTF-8
+    except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8, and endless brackets
         raise ArgumentInvalid(f"{where}: expected one JSON object a line, got {line[:60]!r}: {error}") from error
     if not isinstance(raw, dict):
         raise ArgumentInvalid(f"{where}: expected a JSON object, got {type(raw).__name__}")

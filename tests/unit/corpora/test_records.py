@@ -38,6 +38,7 @@ def test_load_takes_lines_with_a_path_only_and_empty_lines(tmp_path: Path) -> No
     ("line", "said"),
     [
         ("not json", "one JSON object"),
+        pytest.param("[" * 100_000, "one JSON object", id="brackets"),
         ('["a.jpg"]', "JSON object, got list"),
         ('{"path": "a.jpg", "titel": "x"}', "unknown field titel"),
         ('{"path": "a.jpg", "title": 3}', "title must be a string"),
