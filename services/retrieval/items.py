@@ -25,6 +25,7 @@ MAX_TOP_K = 1000
 MAX_RERANK = 10_000
 MAX_DIMENSION = 16_384
 MAX_CODE_BITS = 4096
+_LARGEST = 65_504.0
 INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -213,16 +214,13 @@ def check_item(item: Item, shape: Shape) -> Record:
 
     Raises:
         ArgumentInvalid: the id or a field is malformed.
-        VectorInvalid: embedding or code is missing, has another shape or type, or overflows float16.
+        VectorInvalid: embedding or code is missing, has another shape or type, or float16 cannot hold a value.
     """
     check_item_id(item.item_id)
     check_fields(item.fields)
     if item.embedding is None:
         raise VectorInvalid("an item needs an embedding, got none", field="embedding")
-    with np.errstate(over="ignore"):  # looked at next
-        row = check_embeddings(item.embedding[None], shape, field="embedding")[0].astype(np.float16)
-    if not np.isfinite(row).all():
-        raise VectorInvalid("embedding: expected values within float16 (65504), got larger", field="embedding")
+    row = check_embeddings(item.embedding[None], shape, field="embedding")[0].astype(np.float16)
     if item.code is None:
         if shape.code_bits:
             raise VectorInvalid(f"this index needs codes of {shape.code_bits} bits, got none", field="code")
@@ -234,7 +232,7 @@ def check_embeddings(embeddings: npt.NDArray[np.floating[Any]], shape: Shape, *,
     """(N, D) float32 embeddings that fit `shape`.
 
     Raises:
-        VectorInvalid: another dimension or data type, or a value that is not finite.
+        VectorInvalid: another dimension or data type, or a value that float16 cannot hold.
     """
     if embeddings.dtype not in (np.float32, np.float16):
         raise VectorInvalid(f"{field}: expected float32 or float16, got {embeddings.dtype}", field=field)
@@ -242,8 +240,8 @@ def check_embeddings(embeddings: npt.NDArray[np.floating[Any]], shape: Shape, *,
         raise VectorInvalid(
             f"{field}: this index has dimension {shape.dimension}, got shape {embeddings.shape[1:]}", field=field
         )
-    if not np.isfinite(embeddings).all():
-        raise VectorInvalid(f"{field}: expected finite values, got NaN or infinity", field=field)
+    if not (np.abs(embeddings) <= _LARGEST).all():  # also of a query: the products of larger ones may not be numbers
+        raise VectorInvalid(f"{field}: expected values within +-{_LARGEST} (float16), got larger or NaN", field=field)
     return np.ascontiguousarray(embeddings, np.float32)
 
 

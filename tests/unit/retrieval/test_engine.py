@@ -219,6 +219,16 @@ def test_vectors_of_another_kind_are_refused(engine: RetrievalEngine, make_item:
         engine.search("pictures", query.embedding[None], query.code[None].astype(np.int8))
 
 
+def test_query_whose_scores_overflow_is_refused(engine: RetrievalEngine, make_item: MakeItem) -> None:
+    """Finite values so large that their products are not numbers are the caller's fault, not ours."""
+    engine.upsert_items("pictures", [make_item(1)])
+    largest = np.full((1, 24), 65_504.0, np.float32)
+    assert np.isfinite(engine.search("pictures", largest).hits[0][0].score)
+    for value in (65_505.0, 3e38):
+        with pytest.raises(VectorInvalid, match="within"):
+            engine.search("pictures", np.full((1, 24), value, np.float32) * np.resize([1, -1], 24).astype(np.float32))
+
+
 def test_calls_on_a_deleted_index_fail_cleanly(engine: RetrievalEngine, make_item: MakeItem) -> None:
     """A call that found the index before its deletion is told that it is gone."""
     found = engine._catalog["pictures"]
