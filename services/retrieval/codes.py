@@ -162,19 +162,21 @@ class FaissCodes:
     def _search_built(
         self, index: Any, built: int, queries: CodeArray, k: int, mask: CodeArray | None
     ) -> tuple[DistanceArray, SlotArray] | None:
-        """The answer over the built prefix, or None where faiss cannot give it exactly under this mask."""
-        if mask is None:
-            return _as_arrays(index.search(queries, k))
-        allowed = np.ascontiguousarray(mask[: (built + 7) // 8])
+        """The answer over the built prefix, or None where faiss finds too few under this mask."""
         if self.name == "faiss-flat":
-            selector = self._faiss.IDSelectorBitmap(allowed)
-            return _as_arrays(index.search(queries, k, params=self._faiss.SearchParameters(sel=selector)))
-        keep = np.unpackbits(allowed, count=built, bitorder="little").astype(np.bool_)
-        if built - int(keep.sum()) > _MASKED_RATIO * built:
-            return None
-        distances, slots = _as_arrays(index.search(queries, min(2 * k, built)))
-        distances, slots = _drop_masked(distances, slots, keep, k)
-        return None if (slots < 0).any() else (distances, slots)
+            params = None
+            if mask is not None:
+                selector = self._faiss.IDSelectorBitmap(np.ascontiguousarray(mask[: (built + 7) // 8]))
+                params = self._faiss.SearchParameters(sel=selector)
+            return _as_arrays(index.search(queries, k, params=params))
+        if mask is None:
+            distances, slots = _as_arrays(index.search(queries, k))
+        else:
+            keep = np.unpackbits(mask, count=built, bitorder="little").astype(np.bool_)
+            if built - int(keep.sum()) > _MASKED_RATIO * built:
+                return None
+            distances, slots = _drop_masked(*_as_arrays(index.search(queries, min(2 * k, built))), keep, k)
+        return None if (slots < 0).any() else (distances, slots)  # what it looked at may hold fewer than wanted
 
 
 def _as_arrays(found: tuple[Any, Any]) -> tuple[DistanceArray, SlotArray]:

@@ -74,3 +74,14 @@ def test_approximate_backends_respect_the_mask(backend: str, share: float | None
     assert allowed[slots].all()
     hits = [len(set(row.tolist()) & set(truth.tolist())) / 20 for row, truth in zip(slots, expected, strict=True)]
     assert np.mean(hits) >= RECALL_FLOOR
+
+
+@pytest.mark.parametrize("backend", ["faiss-ivf", "faiss-hnsw"])
+def test_approximate_backends_give_as_many_as_there_are(backend: str) -> None:
+    """Also where the part of the index that a search looks at holds fewer than are wanted."""
+    codes, wanted = np.split(clustered(5020, 4, 1), [5000])
+    index = make(backend)
+    index.refresh(codes, wait=True)
+    for k in (1000, 5000):
+        _, slots = index.search(codes, wanted, k, mask=None, threads=1)
+        assert (slots >= 0).all()
