@@ -236,6 +236,23 @@ def test_every_error_class_reaches_the_caller(kind: type[BowerbirdError]) -> Non
     assert ("RetryInfo" in failed.details) == issubclass(kind, errors.Overloaded | errors.Unavailable)
 
 
+def test_an_error_that_quotes_megabytes_arrives_and_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Characters of four bytes are cut to what trailers carry, and the log keeps the beginning only."""
+
+    def detect(request: Any, _context: grpc.ServicerContext) -> Any:
+        raise errors.ModelNotFound(f"no model {request.model!r}", field=request.model)
+
+    caplog.set_level("INFO", "bowerbird.rpc")
+    request = detector_pb2.DetectRequest(model="😀" * 1_000_000)
+    with run_server([probe_service(detect)]) as (target, _), pytest.raises(Failed) as caught:
+        call(target, request=request, metadata=(("x-request-id", "r" * 200),))
+    assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
+    assert caught.value.message.startswith("no model '😀😀")
+    assert caught.value.message.endswith("…")
+    (record,) = [record for record in caplog.records if record.name == "bowerbird.rpc"]
+    assert len(record.getMessage()) < 1000
+
+
 def test_an_unexpected_exception_tells_the_log_and_not_the_caller(caplog: pytest.LogCaptureFixture) -> None:
     """A bug is INTERNAL/BUG with the request id; message and stack are in the log only."""
 

@@ -148,7 +148,8 @@ class BoundMethod:
         if code in _OUR_FAULTS:  # always, whatever the access log says
             _log.error("call failed: %s", error, exc_info=error, extra=facts)
         elif self._logs_failures:
-            _log.log(20 if code in _CALLERS_FAULTS else 30, "call failed: %s", error, extra=facts)
+            message = status.cut(str(error))  # it may quote megabytes of the request
+            _log.log(20 if code in _CALLERS_FAULTS else 30, "call failed: %s", message, extra=facts)
 
 
 def wrap(handler: grpc.RpcMethodHandler[Any, Any], bound: BoundMethod) -> grpc.RpcMethodHandler[Any, Any]:

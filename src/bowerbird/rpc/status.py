@@ -21,7 +21,8 @@ from bowerbird.errors import BowerbirdError
 DOMAIN = "bowerbird"
 DETAILS_HEADER = "grpc-status-details-bin"
 PUSHBACK_HEADER = "grpc-retry-pushback-ms"
-MAX_MESSAGE_CHARACTERS = 800  # details travel in trailers, which peers limit to 8 KiB
+MAX_MESSAGE_BYTES = 800  # UTF-8; sent twice, once with three characters a byte, in trailers that peers limit to 8 KiB
+MAX_FIELD_BYTES = 200
 
 Code = grpc.StatusCode
 
@@ -103,6 +104,14 @@ def retry_after_of(error: BowerbirdError) -> float | None:
     return next((RETRY_AFTER_S[kind] for kind in type(error).__mro__ if kind in RETRY_AFTER_S), None)
 
 
+def cut(text: str, max_bytes: int = MAX_MESSAGE_BYTES) -> str:
+    """The text, or its beginning and an ellipsis: at most `max_bytes` of UTF-8. Messages quote what callers send."""
+    head = text[:max_bytes].encode(errors="replace")
+    if len(text) <= max_bytes and len(head) <= max_bytes:
+        return text
+    return head[: max_bytes - len("…".encode())].decode(errors="ignore") + "…"
+
+
 def to_status(error: BowerbirdError, request_id: str) -> status_pb2.Status:
     """The full status of an error, its message cut to what trailers can carry."""
     kind = type(error)
@@ -110,13 +119,14 @@ def to_status(error: BowerbirdError, request_id: str) -> status_pb2.Status:
         message = f"internal error; the server's log has it under request id {request_id}"
     else:
         message = error.message
-    if len(message) > MAX_MESSAGE_CHARACTERS:
-        message = message[: MAX_MESSAGE_CHARACTERS - 1] + "…"
+    message = cut(message)
     status = status_pb2.Status(code=code_of(kind).value[0], message=message)
     info = error_details_pb2.ErrorInfo(reason=reason_of(kind), domain=DOMAIN, metadata={"request_id": request_id})
     status.details.add().Pack(info)
     if error.field:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field[:200], description=message[:200])
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=cut(error.field, MAX_FIELD_BYTES), description=cut(message, MAX_FIELD_BYTES)
+        )
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
     retry_after_s = retry_after_of(error)
     if retry_after_s is not None:

@@ -209,7 +209,7 @@ def pack_item_error(index: int, error: BowerbirdError) -> types_pb2.ItemError:
         index=index,
         code=status.code_of(kind).value[0],
         reason=status.reason_of(kind),
-        message=error.message[: status.MAX_MESSAGE_CHARACTERS],
+        message=status.cut(error.message),
     )
 
 

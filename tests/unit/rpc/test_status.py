@@ -106,6 +106,16 @@ def test_a_huge_message_fits_the_trailers() -> None:
     assert rich.message.endswith("…")
 
 
+@pytest.mark.parametrize("character", ["a", "é", "€", "😀"])
+@pytest.mark.parametrize("length", [10, 16, 200])
+def test_text_is_cut_between_characters(character: str, length: int) -> None:
+    """At most so many bytes come out, never half a character, and short texts stay as they are."""
+    text = character * length
+    short = status.cut(text, 40)
+    assert len(short.encode()) <= 40
+    assert short == text if len(text.encode()) <= 40 else text.startswith(short.removesuffix("…")) and short[-1] == "…"
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
