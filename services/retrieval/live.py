@@ -40,12 +40,14 @@ class LiveIndex:
         self._store = store
         self._commits: CommitQueue[Upsert | Delete] = CommitQueue(self._commit)
         self._description = store.describe()
-        self._closed = self._purge_due = False
+        self._closed = False
+        self._purge_due = True  # whoever had the store before may have ended between a delete and its purge
         shape = self._description.shape
         code_index = self._code_index(self._description.items)
         capacity = self._description.items + max(1024, self._description.items // 4)
         self.memory = MemoryIndex(Slots(shape, capacity, code_index), shape)
         self.memory.load(store.read_items(), self._description)
+        self._purge_log()
         self._gauge()
 
     @classmethod

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bowerbird.errors import Cancelled, SnapshotCorrupt, SnapshotNotFound, StorageFull
+from services.retrieval.config import RetrievalConfig
 from services.retrieval.engine import RetrievalEngine
 from services.retrieval.items import Item
 from services.retrieval.snapshots import SnapshotCatalog
@@ -59,6 +62,30 @@ def test_delete_during_a_snapshot_is_purged_after_it(
     assert info.items == 300
     assert not held()
     assert engine.get_index("pictures").items == 0
+
+
+def test_delete_before_a_kill_is_purged_at_start(
+    engine: RetrievalEngine, config: RetrievalConfig, make_item: Callable[..., Item], tmp_path: Path
+) -> None:
+    """What a snapshot kept in the log when the process was killed leaves the files at the next start."""
+    secret, killed = "title-that-must-vanish", tmp_path / "killed"
+    engine.upsert_items("pictures", [make_item(1, title=secret)])
+
+    def delete(_done: float) -> None:
+        if not killed.exists():
+            engine.delete_items("pictures", item_ids=["item-0001"])
+            shutil.copytree(config.data_dir, killed)  # what a kill at this moment leaves
+
+    engine.create_snapshot("pictures", delete)
+
+    def held() -> bool:
+        return any(secret.encode() in path.read_bytes() for path in (killed / "indexes" / "pictures").iterdir())
+
+    assert held()
+    again = RetrievalEngine.open(dataclasses.replace(config, data_dir=killed))
+    assert not held()
+    assert again.get_index("pictures").items == 0
+    again.close()
 
 
 def test_full_disk_leaves_nothing(engine: RetrievalEngine, snapshots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
