@@ -222,10 +222,13 @@ class LiveIndex:
         """What a write leaves to do: deleted content in the log, compaction, gauges."""
         self._purge_log()
         view = self.memory.view
-        if view.count > _COMPACT_ABOVE_SLOTS and self.memory.dead_ratio() > self._config.compact_dead_ratio:
-            self.memory.compact(self._code_index(view.live))
-        elif self._config.backend == "auto" and view.live > self._config.ivf_above_items:
-            self.memory.scan_with("faiss-ivf", lambda: self._code_index(view.live))
+        try:
+            if view.count > _COMPACT_ABOVE_SLOTS and self.memory.dead_ratio() > self._config.compact_dead_ratio:
+                self.memory.compact(self._code_index(view.live))
+            elif self._config.backend == "auto" and view.live > self._config.ivf_above_items:
+                self.memory.scan_with("faiss-ivf", lambda: self._code_index(view.live))
+        except MemoryError as error:  # the write is done, and searches go on: over dead slots, or without an index
+            _log.error("no memory to compact the index", extra={"index": self.name, "error": str(error)})
         self._gauge()
 
     def _purge_log(self) -> None:

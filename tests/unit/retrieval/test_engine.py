@@ -136,6 +136,25 @@ def test_searches_beside_writes_see_whole_items(
     assert engine._catalog["pictures"].memory.view.count < 2 * count
 
 
+def test_write_succeeds_where_compaction_has_no_memory(
+    engine: RetrievalEngine, make_item: MakeItem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is on disk a write is acknowledged, whatever becomes of the tidying after it."""
+    monkeypatch.setattr(live, "_COMPACT_ABOVE_SLOTS", 4)
+    engine.upsert_items("pictures", [make_item(n) for n in range(20)])
+
+    def no_memory(*_args: object) -> None:
+        raise MemoryError("no room for new arrays")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._catalog["pictures"].memory, "compact", no_memory)
+        assert engine.delete_items("pictures", item_ids=[f"item-{n:04d}" for n in range(10)]).deleted == 10
+        assert engine.upsert_items("pictures", [make_item(n) for n in range(15, 20)]).written == 5
+    assert engine.get_index("pictures").items == 10
+    engine.upsert_items("pictures", [make_item(19)])
+    assert engine._catalog["pictures"].memory.view.count == 10
+
+
 def test_concurrent_writers_share_commits_and_lose_nothing(engine: RetrievalEngine, make_item: MakeItem) -> None:
     """Every write has a sequence of its own, and all of them are there."""
     sequences: list[int] = []
