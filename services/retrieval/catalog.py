@@ -24,7 +24,7 @@ from .description import Description
 from .disk import PARTIAL_PREFIX, DirectoryLock, disk_faults, list_directories, move_directory, remove_directory
 from .items import IndexInfo, ModelRef, Shape, check_index_name
 from .live import LiveIndex
-from .snapshots import Progress, SnapshotCatalog
+from .snapshots import COPIED, Progress, SnapshotCatalog
 from .store import FILE_NAME, ItemStore, renew_uid
 
 
@@ -135,7 +135,7 @@ class IndexCatalog:
             with disk_faults(partial):
                 partial.mkdir()
                 self.snapshots.extract(snapshot_id, partial / FILE_NAME, on_progress)
-            self._check_restored(partial / FILE_NAME, snapshot_id)
+            self._check_restored(partial / FILE_NAME, snapshot_id, on_progress)
             with self._turn:
                 self._require_free(name)
                 with disk_faults(partial):
@@ -145,8 +145,14 @@ class IndexCatalog:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _add(self, name: str) -> LiveIndex:
-        """Serve the index whose files are in place; it is this thread's turn."""
-        live = LiveIndex.open(self._directory(name), self._config)
+        """Serve the index whose files are in place, or take them away again; it is this thread's turn."""
+        directory = self._directory(name)
+        try:
+            live = LiveIndex.open(directory, self._config)
+        except BaseException:  # no memory, no file descriptors: the name must not stay taken
+            with disk_faults(directory):
+                remove_directory(directory)
+            raise
         self._indexes = {**self.indexes, name: live}
         return live
 
@@ -154,13 +160,13 @@ class IndexCatalog:
         if name in self.indexes:
             raise IndexExists(f"index {name!r} exists; restore to another name, or delete it first", field="index")
 
-    def _check_restored(self, path: Path, snapshot_id: str) -> None:
+    def _check_restored(self, path: Path, snapshot_id: str, on_progress: Progress) -> None:
         """Check all of what a snapshot held, and make it an index of its own."""
         try:
             store = ItemStore.open(path, checkpoint_bytes=self._config.checkpoint_bytes)
             try:
                 for _ in store.read_items():
-                    pass
+                    on_progress(COPIED)
                 renew_uid(store)
             finally:
                 store.close()

@@ -36,6 +36,8 @@ _SNAPSHOT_ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,127}")
 _BLOCK_BYTES = 1 << 20
 _COPY_SHARE = 0.8
 """Part of the progress that copying is; the rest is the checksum."""
+COPIED = 0.9
+"""Progress of a restore when the copy is there; the rest is the check of its items."""
 
 
 class SnapshotCatalog:
@@ -164,7 +166,7 @@ def _copy(source: Path, target: Path, size_bytes: int, on_progress: Progress) ->
             digest.update(block)
             writer.write(block)
             copied += len(block)
-            on_progress(min(0.9, 0.9 * copied / max(1, size_bytes)))
+            on_progress(min(COPIED, COPIED * copied / max(1, size_bytes)))
     return digest.hexdigest()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bowerbird.errors import Cancelled, SnapshotCorrupt, SnapshotNotFound, StorageFull
+from services.retrieval import live
 from services.retrieval.config import RetrievalConfig
 from services.retrieval.engine import RetrievalEngine
 from services.retrieval.items import Item
@@ -41,6 +42,43 @@ def test_cancelled_work_leaves_nothing(
         engine.restore_snapshot(info.snapshot_id, "copy", refuse)
     assert [path.name for path in (snapshots.parent / "indexes").iterdir()] == ["pictures"]
     assert engine.upsert_items("pictures", [make_item(1)]).written == 1
+
+
+def test_restore_is_cancelled_while_items_are_checked(
+    engine: RetrievalEngine, make_item: Callable[..., Item], snapshots: Path
+) -> None:
+    """Reading millions of items takes longer than copying them; a caller who is gone by then ends it too."""
+    engine.upsert_items("pictures", [make_item(1)])
+    info, seen = engine.create_snapshot("pictures"), []
+
+    def refuse_later(done: float) -> None:
+        seen.append(done)
+        if seen.count(done) > 1:  # copied, and now being checked
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        engine.restore_snapshot(info.snapshot_id, "copy", refuse_later)
+    assert [path.name for path in (snapshots.parent / "indexes").iterdir()] == ["pictures"]
+
+
+def test_index_that_cannot_be_opened_leaves_its_name_free(
+    engine: RetrievalEngine, snapshots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without memory for another index neither a restore nor a creation leaves files, and both work later."""
+    info = engine.create_snapshot("pictures")
+
+    def no_memory(*_args: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(live.LiveIndex, "open", no_memory)
+        with pytest.raises(MemoryError):
+            engine.restore_snapshot(info.snapshot_id, "copy")
+        with pytest.raises(MemoryError):
+            engine.create_index("other", dimension=4)
+    assert [path.name for path in (snapshots.parent / "indexes").iterdir()] == ["pictures"]
+    assert engine.restore_snapshot(info.snapshot_id, "copy").name == "copy"
+    assert engine.create_index("other", dimension=4).name == "other"
 
 
 def test_delete_during_a_snapshot_is_purged_after_it(
