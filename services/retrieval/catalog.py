@@ -21,7 +21,15 @@ from bowerbird.errors import IndexExists, IndexNotFound, NotReady, SnapshotCorru
 from . import pages
 from .config import RetrievalConfig
 from .description import Description
-from .disk import PARTIAL_PREFIX, DirectoryLock, disk_faults, list_directories, move_directory, remove_directory
+from .disk import (
+    PARTIAL_PREFIX,
+    DirectoryLock,
+    disk_faults,
+    list_directories,
+    make_directory,
+    move_directory,
+    remove_directory,
+)
 from .items import IndexInfo, ModelRef, Shape, check_index_name
 from .live import LiveIndex
 from .snapshots import COPIED, Progress, SnapshotCatalog
@@ -40,7 +48,7 @@ class IndexCatalog:
         self._turn = threading.Lock()
         self._indexes: dict[str, LiveIndex] | None = None
         with disk_faults(config.data_dir):
-            config.data_dir.mkdir(parents=True, exist_ok=True)
+            make_directory(config.data_dir)
             self._lock = DirectoryLock(config.data_dir / "lock")
 
     def load(self) -> None:

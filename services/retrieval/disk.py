@@ -68,6 +68,14 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_directory(path: Path) -> None:
+    """Make `path` and those above it that are missing, each on disk; fine if it is there."""
+    missing = [directory for directory in (path, *path.parents) if not directory.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for directory in reversed(missing):
+        sync_directory(directory.parent)
+
+
 def move_directory(source: Path, target: Path) -> None:
     """Rename `source`, at once and for good; `target` must not exist."""
     source.rename(target)
@@ -86,7 +94,7 @@ def list_directories(path: Path) -> list[Path]:
 
     Only for the start: whatever is unfinished later belongs to somebody.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    make_directory(path)
     for leftover in path.glob(f"{PARTIAL_PREFIX}*"):
         shutil.rmtree(leftover)
     return sorted(child for child in path.iterdir() if child.is_dir())

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bowerbird.errors import PageTokenInvalid
 
+from .disk import sync_directory
 from .filters import Filter
 
 _KEY_BYTES = 32
@@ -35,6 +36,7 @@ def load_key(path: Path) -> bytes:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+    sync_directory(path.parent)
     return key
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +45,24 @@ def test_restart_finds_everything(engine: RetrievalEngine, config: RetrievalConf
     assert again.search("pictures", query.embedding[None], query.code[None]) == found
     assert again.upsert_items("pictures", [make_item(3)], ModelRef("m", "1")).sequence == before.sequence + 1
     again.close()
+
+
+def test_new_data_directory_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every directory that got an entry is synced, or a power loss could take acknowledged writes away by name."""
+    synced: set[Path] = set()
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    data = tmp_path / "new" / "data"
+    engine = RetrievalEngine.open(RetrievalConfig(data_dir=data))
+    assert {tmp_path, tmp_path / "new", data} <= synced
+    engine.create_index("pictures", dimension=4)
+    assert data / "indexes" in synced
+    engine.close()
 
 
 def test_engine_is_not_ready_before_load(config: RetrievalConfig) -> None:
