@@ -293,6 +293,22 @@ class TestBatcher:
             assert batcher.infer(list(range(10))) == [2 * item for item in range(10)]
         assert [stage for stage, _ in timings] == ["queue", "infer"]
 
+    def test_times_are_measured(self, start: Callable[..., Batcher[int, int]]) -> None:
+        """Waiting ends where the run begins; a group's stages are the longest of its items."""
+        now = [100.0]
+
+        def run(items: list[int]) -> list[int | Exception]:
+            now[0] += 0.25
+            return double(items)
+
+        batcher = start(run, max_batch_size=2, max_delay_s=0.0, clock=lambda: now[0])
+        with telemetry.collect_timings() as timings:
+            batcher.infer([1, 2, 3, 4, 5])
+        assert timings == [("queue", 0.5), ("infer", 0.25)]
+        ticket = batcher.submit(6)
+        assert ticket.result(WAIT_S) == 12
+        assert (ticket.queue_s, ticket.run_s) == (0.0, 0.25)
+
     def test_infer_of_nothing_is_nothing(self, start: Callable[..., Batcher[int, int]]) -> None:
         """An empty group needs no run."""
         assert start().infer([]) == []
@@ -322,6 +338,29 @@ class TestBatcher:
         ]
         assert isinstance(results[13], InferenceFailed)
         assert "unlucky" in results[13].message
+
+    def test_what_is_late_when_its_batch_broke_is_not_tried_again(
+        self, start: Callable[..., Batcher[int, int]]
+    ) -> None:
+        """Looking for the culprit computes only what is still in time."""
+        now, gate, batches = [0.0], Gate(), []
+
+        def run(items: list[int]) -> list[int | Exception]:
+            batches.append(items)
+            if len(items) > 1:
+                now[0] = 10.0
+                raise RuntimeError("slow and broken")
+            return gate(items)
+
+        batcher = start(run, max_delay_s=0.0, clock=lambda: now[0])
+        batcher.submit(0)
+        assert gate.entered.wait(WAIT_S)
+        late, patient = batcher.submit(1, deadline=5.0), batcher.submit(2)
+        gate.open.set()
+        assert patient.result(WAIT_S) == 4
+        with pytest.raises(ExpiredInQueue):
+            late.result(WAIT_S)
+        assert batches == [[0], [1, 2], [2]]
 
     def test_all_poisoned_items_fail_each(self, start: Callable[..., Batcher[int, int]]) -> None:
         """When nothing works every item has its answer, and the worker lives on."""

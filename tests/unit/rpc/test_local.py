@@ -173,6 +173,7 @@ def test_calls_are_counted_like_any_other(local: LocalConnection, inner: Inner, 
     metrics = RPC_METRICS.method(NAME, "Detect", "unary")
     metrics.add_up()
     handled, reasons = dict(metrics.handled), dict(metrics.reasons)
+    seconds, remaining = metrics.seconds.sum, metrics.remaining.sum
 
     def work() -> None:
         DetectorClient(local).detect(b"1")
@@ -185,6 +186,8 @@ def test_calls_are_counted_like_any_other(local: LocalConnection, inner: Inner, 
     assert sum(metrics.handled.values()) == sum(handled.values()) + 2
     assert metrics.reasons["QUEUE_FULL"] == reasons.get("QUEUE_FULL", 0) + 1
     assert metrics.calls == set()
+    assert 0.0 < metrics.seconds.sum - seconds < 5.0
+    assert 5.0 < metrics.remaining.sum - remaining <= 10.0  # two calls, each with what is left of five seconds
 
 
 def test_services_that_are_not_here_are_refused(local: LocalConnection, answering: Callable[..., None]) -> None:
