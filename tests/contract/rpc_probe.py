@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -29,6 +31,24 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, "the condition did not come true"
         time.sleep(0.005)
+
+
+@contextmanager
+def open_calls(channel: grpc.Channel, method: str, count: int) -> Iterator[list[Any]]:
+    """Calls that send their headers and never their request."""
+    leave = threading.Event()
+
+    def send_nothing() -> Iterator[bytes]:
+        leave.wait(30)
+        yield from ()
+
+    calls = [channel.stream_unary(method).future(send_nothing(), timeout=20) for _ in range(count)]
+    try:
+        yield calls
+    finally:
+        for under_way in calls:
+            under_way.cancel()
+        leave.set()
 
 
 def check(channel: grpc.Channel, name: str) -> int:

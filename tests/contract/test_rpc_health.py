@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from tests.contract.rpc_probe import (
     Failed,
     call,
     check,
+    open_calls,
     probe_service,
     wait_until,
 )
@@ -120,6 +122,25 @@ def test_liveness_and_startup_hold_while_draining(channel_to: Callable[[str], gr
         assert [check(channel, name) for name in (DETECTOR, "startup", "liveness")] == [NOT_SERVING, SERVING, SERVING]
         call(target)
         drainer.join()
+
+
+def test_probes_that_send_no_request_do_not_keep_others_waiting(channel_to: Callable[[str], grpc.Channel]) -> None:
+    """They are ended after a moment, however many they are, and a server with no other work answers meanwhile."""
+    with run_server([probe_service()]) as (target, _):
+        check(channel_to(target), "")
+        with open_calls(channel_to(target), "/grpc.health.v1.Health/Check", 20) as calls:
+            started = time.monotonic()
+            assert check(channel_to(target), "liveness") == SERVING
+            assert time.monotonic() - started < 4
+            wait_until(lambda: all(call.done() for call in calls))
+        assert {call.code() for call in calls} == {grpc.StatusCode.CANCELLED}
+
+
+def test_a_probe_without_a_request_is_refused(channel_to: Callable[[str], grpc.Channel]) -> None:
+    """A stream that closes before its first message is the caller's fault."""
+    with run_server([probe_service()]) as (target, _), pytest.raises(grpc.RpcError) as caught:
+        channel_to(target).stream_unary("/grpc.health.v1.Health/Check")(iter(()), timeout=5)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize("stuck", [lambda: False, lambda: 1 / 0], ids=["no heartbeat", "broken heartbeat"])

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import pytest
 import trustme
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from bowerbird.errors import ConfigInvalid, PermissionDenied, Unauthenticated, Unavailable
 from bowerbird.rpc.clients import DetectorClient, connect
 from bowerbird.rpc.server import Method, Role, Server, ServerConfig
 from bowerbird.rpc.settings import UNSET
 from bowerbird.testing import run_server
-from tests.contract.rpc_probe import Failed, call, probe_service
+from tests.contract.rpc_probe import DETECTOR, Failed, call, open_calls, probe_service, wait_until
 
 SHORT_S = 2.0
 
@@ -169,6 +170,29 @@ def test_health_needs_no_token(tokens_file: Path) -> None:
     """Probes have no token; what they learn is whether the server is ready."""
     with run_server([probe_service()], auth_tokens_file=tokens_file) as (target, _), connect(target) as connection:
         assert connection.health()
+
+
+def test_reflection_needs_a_token(tokens_file: Path, channel_to: Callable[[str], grpc.Channel]) -> None:
+    """The schema is for readers: what else is served here is nobody else's business."""
+    with run_server([probe_service()], auth_tokens_file=tokens_file) as (target, _):
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel_to(target))
+        ask = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        with pytest.raises(grpc.RpcError) as caught:
+            list(stub.ServerReflectionInfo(ask, timeout=5))
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        ask = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        (reply,) = stub.ServerReflectionInfo(ask, timeout=5, metadata=(("authorization", "Bearer read"),))
+        assert DETECTOR in {service.name for service in reply.list_services_response.service}
+
+
+def test_strangers_take_no_worker(tokens_file: Path, channel_to: Callable[[str], grpc.Channel]) -> None:
+    """Calls without a token are refused before their request has come, so they cannot hold the server's threads."""
+    with run_server([probe_service()], auth_tokens_file=tokens_file, max_workers=2) as (target, server):
+        with open_calls(channel_to(target), f"/{DETECTOR}/Detect", 4) as calls:
+            wait_until(lambda: all(call.done() for call in calls))
+            assert {call.code() for call in calls} == {grpc.StatusCode.UNAUTHENTICATED}
+        assert server.in_flight == 0
+        assert detect(target, token="read") == 1
 
 
 def test_each_method_has_its_own_role(tokens_file: Path) -> None:

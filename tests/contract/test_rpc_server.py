@@ -26,6 +26,7 @@ from tests.contract.rpc_probe import (
     answer,
     call,
     check,
+    open_calls,
     probe_service,
     stream_service,
     wait_until,
@@ -55,6 +56,22 @@ def test_reflection_can_be_off(channel_to: Callable[[str], grpc.Channel]) -> Non
     with run_server([probe_service()], reflection=False) as (target, _), pytest.raises(grpc.RpcError) as caught:
         ask_reflection(channel_to(target))
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_open_reflection_takes_no_worker_and_holds_up_no_drain(channel_to: Callable[[str], grpc.Channel]) -> None:
+    """A tool that keeps its stream open costs the calls nothing, and the server drains as if it were not there."""
+    leave = threading.Event()
+
+    def ask() -> Iterator[Any]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+        leave.wait(30)
+
+    with run_server([probe_service()], max_workers=1) as (target, server):
+        streams = [reflection_pb2_grpc.ServerReflectionStub(channel_to(target)).ServerReflectionInfo(ask())]
+        next(iter(streams[0]))
+        call(target)
+        assert server.drain()
+        leave.set()
 
 
 # ------------------------------------------------------------------------------------------------------- deadlines
@@ -332,6 +349,23 @@ def test_a_message_over_the_limit_is_refused_by_the_transport() -> None:
         call(target, request=fitting)
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "larger than max" in caught.value.message
+
+
+def test_a_server_that_starts_refuses_before_the_request_has_come(channel_to: Callable[[str], grpc.Channel]) -> None:
+    """Refusing needs no request: pictures are not parsed for it, and callers that send none hold no thread."""
+    warm = threading.Event()
+    server = Server(ServerConfig(port=0, admin_port=-1), [probe_service(warm_up=lambda: warm.wait(10) and None)])
+    starter = threading.Thread(target=server.start)
+    starter.start()
+    try:
+        wait_until(lambda: server.port > 0)
+        with open_calls(channel_to(server.target), f"/{DETECTOR}/Detect", 40) as calls:
+            wait_until(lambda: all(call.done() for call in calls))
+            assert {call.code() for call in calls} == {grpc.StatusCode.UNAVAILABLE}
+    finally:
+        warm.set()
+        starter.join()
+        server.stop()
 
 
 def test_a_full_server_says_so_at_once_and_stays_probeable(channel_to: Callable[[str], grpc.Channel]) -> None:

@@ -1,7 +1,7 @@
 """Who gets in: the one interceptor, and the thread pool whose fill it looks at.
 
 Calls are refused when they arrive, not when a thread gets to them, and the refusals run on a small pool of their own:
-a full server still answers at once that it is full, and its health probes too.
+a full server still answers at once that it is full, and its health probes too. Who has no token takes no worker.
 """
 
 from __future__ import annotations
@@ -115,18 +115,22 @@ class Workers:
 
 
 class Admission(Interceptor):
-    """Lets a call through while the gate is open and the pool has room; otherwise hands it to a refusing handler."""
+    """Lets a call through while the gate is open, the pool has room and its token allows it.
+
+    The others go to a handler that refuses them.
+    """
 
     def __init__(self, workers: Workers, max_concurrent: int, refusal_pool: futures.ThreadPoolExecutor) -> None:
         self.gate = Gate.STARTING
         self._workers = workers
         self._max_concurrent = max_concurrent
         self._pool = refusal_pool
-        self._refusals: dict[str, dict[Gate, Handler]] = {}
+        self._guarded: dict[str, tuple[BoundMethod, dict[Gate, Handler]]] = {}
 
     def guard(self, path: str, handler: Handler, bound: BoundMethod) -> None:
         """Refuse calls of this method when there is a reason to; methods without a guard always pass."""
-        self._refusals[path] = {gate: refuse(handler, bound, partial(self._reason, gate), self._pool) for gate in Gate}
+        refusals = {gate: refuse(handler, bound, partial(self._reason, gate), self._pool) for gate in Gate}
+        self._guarded[path] = bound, refusals
 
     def intercept_service(
         self,
@@ -134,15 +138,16 @@ class Admission(Interceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         """The handler for this call."""
-        gate = self.gate
-        if gate is not Gate.OPEN or self._workers.in_flight >= self._max_concurrent:
-            refusals = self._refusals.get(handler_call_details.method)
-            if refusals is not None:
+        guarded = self._guarded.get(handler_call_details.method)
+        if guarded is not None:
+            (bound, refusals), gate = guarded, self.gate
+            is_full = self._workers.in_flight >= self._max_concurrent
+            if is_full or gate is not Gate.OPEN or not bound.is_allowed(handler_call_details.invocation_metadata):
                 return refusals[gate]
         return continuation(handler_call_details)
 
     def _reason(self, gate: Gate) -> BowerbirdError:
-        """Why a call is refused while the gate is so; an open gate refuses only when the server is full."""
+        """Why a call with a good token is refused while the gate is so; an open gate: when the server is full."""
         if gate is Gate.STARTING:
             return NotReady("the server is still starting; try again soon")
         if gate is Gate.DRAINING:

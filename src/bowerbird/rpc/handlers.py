@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, NoReturn, cast
 
@@ -104,8 +104,20 @@ class BoundMethod:
         if call.deadline <= call.started:
             raise DeadlineExceeded(f"the deadline of {self.path} had passed when the call came; allow more time")
         if self._authoriser is not None:
-            header = dict(servicer_context.invocation_metadata()).get(HEADER, "")
-            self._authoriser.check(str(header), self._role, self.path)
+            self._authorise(servicer_context.invocation_metadata())
+
+    def is_allowed(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> bool:
+        """Whether a call with this metadata carries a token that allows it; `admit` says why not."""
+        try:
+            if self._authoriser is not None:
+                self._authorise(metadata or ())
+        except BowerbirdError:
+            return False
+        return True
+
+    def _authorise(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        if self._authoriser is not None:
+            self._authoriser.check(str(dict(metadata).get(HEADER, "")), self._role, self.path)
 
     def succeed(self, call: RequestContext, servicer_context: grpc.ServicerContext) -> None:
         """Count an answered call."""
@@ -152,24 +164,30 @@ class BoundMethod:
             _log.log(20 if code in _CALLERS_FAULTS else 30, "call failed: %s", message, extra=facts)
 
 
-def wrap(handler: grpc.RpcMethodHandler[Any, Any], bound: BoundMethod) -> grpc.RpcMethodHandler[Any, Any]:
-    """The same handler with the runtime around it."""
+def wrap(
+    handler: grpc.RpcMethodHandler[Any, Any], bound: BoundMethod, pool: object | None = None
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """The same handler with the runtime around it; with a pool, answered there and not by the server's workers."""
     behavior = _behavior_of(handler)
-    if handler.response_streaming:
-        return _replace(handler, bound, _wrap_streaming(behavior, bound))
-    return _replace(handler, bound, _wrap_single(behavior, bound))
+    wrapped = _wrap_streaming(behavior, bound) if handler.response_streaming else _wrap_single(behavior, bound)
+    return _replace(handler, bound, wrapped if pool is None else run_on(pool, wrapped))
 
 
 def refuse(
     handler: grpc.RpcMethodHandler[Any, Any], bound: BoundMethod, error: Callable[[], BowerbirdError], pool: object
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    """A handler of the same shape that fails every call with `error`, on a pool that is never busy for long."""
+    """A handler that fails every call with `error`, on `pool`, without waiting for the request or parsing it.
 
-    def fail(_request: object, _context: grpc.ServicerContext) -> NoReturn:
+    On the wire a stream of requests looks like one request, and a stream is read only when the handler asks.
+    """
+
+    def fail(_requests: object, _context: grpc.ServicerContext) -> NoReturn:
         raise error()
 
-    behavior = _wrap_streaming(fail, bound) if handler.response_streaming else _wrap_single(fail, bound)
-    return _replace(handler, bound, run_on(pool, behavior))
+    parse, serialize = handler.request_deserializer, handler.response_serializer
+    if handler.response_streaming:
+        return grpc.stream_stream_rpc_method_handler(run_on(pool, _wrap_streaming(fail, bound)), parse, serialize)
+    return grpc.stream_unary_rpc_method_handler(run_on(pool, _wrap_single(fail, bound)), parse, serialize)
 
 
 def run_on(pool: object, behavior: Callable[..., Any]) -> Callable[..., Any]:

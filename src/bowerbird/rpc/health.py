@@ -5,7 +5,8 @@
     startup          serving once the first start is complete, and from then on
     liveness         serving while every heartbeat is young; if not, the process should be replaced
 
-`Watch` holds no thread: one notifier sends to all watchers. The library's own servicer is not used, for two reasons.
+`Watch` holds no thread: one notifier sends to all watchers. A call whose request does not come is ended, so that open
+calls cannot keep probes from being answered. The library's own servicer is not used, for two reasons.
 It sends while it holds a lock that the transport's thread wants when a watcher leaves, and then the whole server
 stands still (`tests/contract/test_rpc_health.py` has the case); and its graceful shutdown turns `liveness` off too,
 so that a draining server would be killed in the middle of it.
@@ -14,7 +15,7 @@ so that a draining server would be killed in the middle of it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -26,6 +27,7 @@ from bowerbird.rpc.handlers import add_handlers, run_on
 
 SERVICE_NAME = "grpc.health.v1.Health"
 STARTUP, LIVENESS = "startup", "liveness"
+_REQUEST_WITHIN_S = 1.0  # after the call; a probe sends both at once
 
 _State = health_pb2.HealthCheckResponse
 _Send = Callable[[Any], None]
@@ -51,12 +53,15 @@ class Health:
 
     def register(self, server: grpc.Server) -> None:
         """Serve it."""
-        check, watch = run_on(self._pool, self._check), run_on(self._pool, self._watch)
+        check, watch = (
+            run_on(self._pool, _reading_within(self._check)),
+            run_on(self._pool, _reading_within(self._watch)),
+        )
         watch.experimental_non_blocking = True  # type: ignore[attr-defined]  # it is handed a function to send with
         parse, serialize = health_pb2.HealthCheckRequest.FromString, _State.SerializeToString
         handlers = {
-            "Check": grpc.unary_unary_rpc_method_handler(check, parse, serialize),
-            "Watch": grpc.unary_stream_rpc_method_handler(watch, parse, serialize),
+            "Check": grpc.stream_unary_rpc_method_handler(check, parse, serialize),
+            "Watch": grpc.stream_stream_rpc_method_handler(watch, parse, serialize),
         }
         add_handlers(server, SERVICE_NAME, handlers)
 
@@ -125,6 +130,23 @@ class Health:
                     watcher.send(_State(status=watcher.told))  # returns when the transport has taken it
                 except Exception:
                     _log.exception("a health watcher could not be told")
+
+
+def _reading_within(behavior: Callable[..., Any], seconds: float = _REQUEST_WITHIN_S) -> Callable[..., Any]:
+    """`behavior` for a stream of requests, of which it gets the first; a call that sends none in time is cancelled."""
+
+    def read_and_handle(requests: Iterator[Any], context: grpc.ServicerContext, *send: _Send) -> Any:
+        timer = threading.Timer(seconds, context.cancel)
+        timer.start()
+        try:
+            request = next(requests, None)
+        finally:
+            timer.cancel()
+        if request is None:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "expected one request, got none")
+        return behavior(request, context, *send)
+
+    return read_and_handle
 
 
 class _Watcher:

@@ -16,10 +16,10 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from types import FrameType
-from typing import cast
+from typing import Any, cast
 
 import grpc
 from grpc_reflection.v1alpha import reflection
@@ -38,7 +38,9 @@ from bowerbird.rpc.tls import server_credentials
 __all__ = ["Method", "Role", "Server", "ServerConfig", "Service", "serve"]
 
 _log = telemetry.get_logger("bowerbird.rpc.server")
-_PROBE_WORKERS = 2
+_PROBE_WORKERS = 16  # started when needed; each may wait a moment for the request of a slow probe
+_SCHEMA_WORKERS = 8  # streams of reflection at once; the others wait
+_SCHEMA_RULES = Method(default_deadline_s=60, max_deadline_s=600, role="read")
 _LONGEST_CALL_S = 3600  # a snapshot, which must outlive the age of its connection
 _LAST_WORDS_S = 0.2  # for refusals on their way out when nothing else is in flight
 
@@ -61,6 +63,7 @@ class Server:
         self._services = list(services)
         self._workers = Workers(min(config.max_workers, config.max_concurrent_rpcs))
         self._probes = futures.ThreadPoolExecutor(_PROBE_WORKERS, thread_name_prefix="rpc-probe")
+        self._schema = futures.ThreadPoolExecutor(_SCHEMA_WORKERS, thread_name_prefix="rpc-schema")
         self._admission = Admission(self._workers, config.max_concurrent_rpcs, self._probes)
         self._health = Health([service.full_name for service in services], self._probes)
         self._admin: AdminServer | None = None
@@ -145,6 +148,7 @@ class Server:
         self._health.close()
         self._workers.shutdown()
         self._probes.shutdown(wait=False)
+        self._schema.shutdown(wait=False)
         self._clean = all(closed)
         self._closed.set()
         return self._clean
@@ -178,22 +182,30 @@ class Server:
                     f"{service.full_name}: expected rules for the methods {sorted(handlers)}, "
                     f"got {sorted(service.methods)}"
                 )
-            wrapped = {}
-            for name, handler in handlers.items():
-                bound = BoundMethod(
-                    service.full_name,
-                    name,
-                    method_kind(handler),
-                    service.methods[name],
-                    authoriser,
-                    self.config.access_log,
-                )
-                wrapped[name] = wrap(handler, bound)
-                self._admission.guard(bound.path, handler, bound)
-            add_handlers(self._grpc, service.full_name, wrapped)
+            self._add(service.full_name, handlers, service.methods, authoriser)
         if self.config.reflection:
-            names = [service.full_name for service in self._services]
-            reflection.enable_server_reflection([*names, SERVICE_NAME, reflection.SERVICE_NAME], self._grpc)
+            names = [*(service.full_name for service in self._services), SERVICE_NAME, reflection.SERVICE_NAME]
+            registrar = Registrar()
+            reflection.enable_server_reflection(names, cast(grpc.Server, registrar))
+            for name, handlers in registrar.handlers.items():  # a tool's stream is open as long as it likes
+                self._add(name, handlers, dict.fromkeys(handlers, _SCHEMA_RULES), authoriser, pool=self._schema)
+
+    def _add(
+        self,
+        service: str,
+        handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]],
+        rules: Mapping[str, Method],
+        authoriser: Authoriser | None,
+        *,
+        pool: futures.ThreadPoolExecutor | None = None,
+    ) -> None:
+        """Serve the methods of one service with everything around them."""
+        wrapped = {}
+        for name, handler in handlers.items():
+            bound = BoundMethod(service, name, method_kind(handler), rules[name], authoriser, self.config.access_log)
+            wrapped[name] = wrap(handler, bound, pool)
+            self._admission.guard(bound.path, handler, bound)
+        add_handlers(self._grpc, service, wrapped)
 
     def _watch_heartbeats(self) -> None:
         was_alive = True

@@ -31,7 +31,7 @@ class ServerConfig:
         tls_key: PEM file.
         tls_client_ca: PEM file; clients must then show a certificate that this authority signed.
         auth_tokens_file: TOML file of tokens and roles; every call must then carry a bearer token.
-        reflection: whether tools may ask for the schema.
+        reflection: whether tools may ask for the schema; with tokens, readers only.
         log_level: debug, info, warning or error.
         log_format: json or text.
         access_log: `errors` (failed calls), `all` or `off`.
