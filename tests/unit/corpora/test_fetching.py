@@ -1,6 +1,8 @@
 import dataclasses
 import hashlib
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,17 @@ def test_second_fetch_needs_no_client(tmp_path: Path, sources: Sources, client: 
     assert client.brought == []
     assert set(states(second).values()) == {"cached"}
     assert second.directories == first.directories
+
+
+def test_fetches_at_once_download_once(tmp_path: Path, sources: Sources, client: Any) -> None:
+    """A second fetch into the same cache waits for the first and uses what it brought."""
+    client.before = lambda source, directory: time.sleep(0.02)
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(fetch, None, tmp_path, sources=sources, download=client) for _ in range(2)]
+        found = [set(states(run.result()).values()) for run in runs]
+
+    assert sorted(client.brought) == sorted(source.name for source in sources)
+    assert sorted(map(sorted, found)) == [["cached"], ["downloaded"]]
 
 
 def test_fetch_brings_named_sources_and_what_they_need(tmp_path: Path, sources: Sources, client: Any) -> None:
