@@ -184,15 +184,11 @@ IMAGE_PIXELS = _histogram("image_pixels", "Pixels of the pictures that came", ed
 CLIENT_SECONDS = _histogram(
     "client_seconds", "Time of an outbound call", "service", "target", "grpc_code", edges=REQUEST_SECONDS
 )
-DEGRADED_TOTAL = _counter("degraded_total", "Answers that left something out", "grpc_method", "reason")
 
 INDEX_ITEMS = _gauge("index_items", "Items of an index", "index")
 INDEX_MEMORY_BYTES = _gauge("index_memory_bytes", "Memory an index holds", "index")
 INDEX_SEQUENCE = _gauge("index_sequence", "Newest write visible to searches", "index")
 INDEX_WRITES_TOTAL = _counter("index_writes_total", "Items written or deleted", "index", "op", "outcome")
-INDEX_FRESHNESS_SECONDS = _histogram(
-    "index_freshness_seconds", "Time from acknowledged to visible", "index", edges=REQUEST_SECONDS
-)
 STORE_COMMIT_SECONDS = _histogram(
     "store_commit_seconds", "Time to bring one write to disk", "index", edges=STAGE_SECONDS_EDGES
 )
@@ -202,6 +198,7 @@ SNAPSHOT_LAST_SUCCESS_TIMESTAMP_SECONDS = _gauge(
     "snapshot_last_success_timestamp_seconds", "Unix time of the newest complete snapshot", "index"
 )
 
+READY = _gauge("ready", "1 while calls are welcome: warmed up and not draining")
 ALIVE = _gauge("alive", "1 while the heartbeat of a service is young enough", "service")
 BUILD_INFO = _gauge("build_info", "1, with the version that runs", "version")
 

@@ -183,6 +183,29 @@ def test_metrics_are_served_in_both_formats() -> None:
         assert text.endswith("# EOF\n")
 
 
+def test_the_metrics_say_whether_the_server_is_ready() -> None:
+    """bowerbird_ready is 1 from the end of warm-up to the start of the drain."""
+
+    def ready(server: Server) -> str:
+        return next(line for line in fetch(server, "/metrics")[1].splitlines() if line.startswith("bowerbird_ready "))
+
+    warm = threading.Event()
+    server = Server(
+        ServerConfig(port=0, admin_port=0, drain_delay_s=0.5), [probe_service(warm_up=lambda: warm.wait(10) and None)]
+    )
+    starter = threading.Thread(target=server.start)
+    starter.start()
+    wait_until(lambda: server.admin_port > 0)
+    assert ready(server) == "bowerbird_ready 0.0"
+    warm.set()
+    wait_until(lambda: ready(server) == "bowerbird_ready 1.0")
+    starter.join()
+    drainer = threading.Thread(target=server.drain)
+    drainer.start()
+    wait_until(lambda: ready(server) == "bowerbird_ready 0.0")
+    drainer.join()
+
+
 def test_plain_health_over_http() -> None:
     """Probes that speak no gRPC get 200 or 503; other paths say what there is."""
     state = {"alive": True}

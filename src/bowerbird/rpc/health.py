@@ -69,6 +69,7 @@ class Health:
         """All services at once; the first time also completes the start."""
         for name in self._ready_names:
             self._set(name, serving=ready)
+        telemetry.READY.set(ready)
         if ready:
             self._set(STARTUP, serving=True)
 
