@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 import urllib.error
@@ -181,6 +182,20 @@ def test_metrics_are_served_in_both_formats() -> None:
         _, text, kind = fetch(server, "/metrics", "application/openmetrics-text")
         assert kind.startswith("application/openmetrics-text")
         assert text.endswith("# EOF\n")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_the_admin_port_listens_where_grpc_does(host: str, channel_to: Callable[[str], grpc.Channel]) -> None:
+    """IPv4, IPv6 and names are served by both ports."""
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError:
+        pytest.skip(f"no {host} on this machine")
+    with run_server([probe_service()], host=host, admin_port=0) as (target, server):
+        assert check(channel_to(target), "") == SERVING
+        url = f"http://{server.config.address(server.admin_port)}/readyz"
+        with urllib.request.urlopen(url, timeout=5) as response:
+            assert response.status == 200
 
 
 def test_the_metrics_say_whether_the_server_is_ready() -> None:
