@@ -11,6 +11,14 @@ from bowerbird.errors import ConfigInvalid
 
 ACCESS_LOGS = ("errors", "all", "off")
 UNSET = Path()  # an empty path: the setting is off
+_DAY_S = 86_400
+_LIMITS = {
+    "max_workers": 4096,
+    "max_concurrent_rpcs": 2**20,
+    "max_message_bytes": 2**31 - 1,  # the transport's own limits are numbers of 32 bits
+    "connection_age_s": 20 * _DAY_S,  # likewise, in milliseconds
+    "heartbeat_s": 3600,
+}
 
 
 @dataclass(frozen=True)
@@ -60,8 +68,8 @@ class ServerConfig:
     def __post_init__(self) -> None:
         _require(0 <= self.port < 65536, "port", "0 to 65535", self.port)
         _require(-1 <= self.admin_port < 65536, "admin_port", "-1 to 65535", self.admin_port)
-        for name in ("max_workers", "max_concurrent_rpcs", "max_message_bytes", "connection_age_s", "heartbeat_s"):
-            _require(getattr(self, name) > 0, name, "more than 0", getattr(self, name))
+        for name, limit in _LIMITS.items():
+            _require(0 < getattr(self, name) <= limit, name, f"more than 0 and at most {limit}", getattr(self, name))
         for name in ("drain_delay_s", "grace_s"):
             _require(0 <= getattr(self, name) <= 3600, name, "0 to 3600 seconds", getattr(self, name))
         _require(self.log_level in telemetry.LEVELS, "log_level", " or ".join(telemetry.LEVELS), self.log_level)
