@@ -89,8 +89,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, default=str, ensure_ascii=False)
 
 
+_CONTROLS: Final = {code: repr(chr(code))[1:-1] for code in (*range(32), 127, *range(0x80, 0xA0), 0x2028, 0x2029)}
+
+
 class TextFormatter(logging.Formatter):
-    """One line for people: time, level, logger, message, key=value pairs; a stack follows on its own lines."""
+    """One line for people: time, level, logger, message, key=value pairs; a stack follows on its own lines.
+
+    Control characters are written as escapes: what a caller sent cannot look like another record, nor drive a terminal.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of this record, without a newline at its end."""
@@ -99,7 +105,7 @@ class TextFormatter(logging.Formatter):
         if identity := getattr(record, "request_id", ""):
             pairs["request_id"] = identity
         tail = "".join(f" {key}={value}" for key, value in pairs.items())
-        line = f"{clock} {record.levelname.lower():7} {record.name}: {record.getMessage()}{tail}"
+        line = f"{clock} {record.levelname.lower():7} {record.name}: {record.getMessage()}{tail}".translate(_CONTROLS)
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

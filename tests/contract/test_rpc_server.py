@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import threading
 import time
@@ -225,6 +226,29 @@ def test_a_request_id_is_passed_back_and_seen_by_the_handler() -> None:
     assert seen[1] == others["x-request-id"] != ""
     assert seen[2] == third["x-request-id"] == "x" * 128
     assert len(set(seen)) == 3
+
+
+@pytest.mark.parametrize("sent", ["", "caf\u00e9", "a\nb", "a\x1b[2J"])
+def test_an_id_that_cannot_be_passed_back_is_replaced(sent: str) -> None:
+    """Other transports let through what no header may carry; such a call gets an id of ours."""
+
+    class Transport:
+        def time_remaining(self) -> float:
+            return 1.0
+
+        def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+            return (("x-request-id", sent),)
+
+        def set_trailing_metadata(self, trailers: tuple[tuple[str, str], ...]) -> None:
+            self.trailers = dict(trailers)
+
+    transport = Transport()
+    bound = BoundMethod(DETECTOR, "Detect", "unary", probe_service().methods["Detect"], None, "errors")
+    made = contextvars.copy_context().run(bound.begin, transport)  # type: ignore[arg-type]
+    bound.abandon(made)
+    assert made.request_id == transport.trailers["x-request-id"]
+    assert made.request_id not in ("", sent)
+    assert made.request_id.isascii()
 
 
 def test_outside_a_call_there_is_no_context() -> None:

@@ -54,6 +54,16 @@ def test_text_lines_are_for_people(
     assert capsys.readouterr().err.rstrip().endswith("info    probe: ready port=1 request_id=r-1")
 
 
+def test_a_text_line_is_one_line_whatever_it_quotes(
+    root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Line ends and terminal sequences of a caller's text come out as escapes, in the message and in the pairs."""
+    telemetry.configure_logging("info", "text")
+    telemetry.get_logger("probe").info("no item a\n12:00:00 error forged: b", extra={"field": "\x1b[2Jc\u2028d\re"})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(r"no item a\n12:00:00 error forged: b field=\x1b[2Jc\u2028d\re")
+
+
 def test_records_below_the_level_are_dropped(root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     """At level warning, information is not written; outside a call there is no request id."""
     telemetry.configure_logging("warning", "json")

@@ -82,8 +82,8 @@ class BoundMethod:
         for key, value in servicer_context.invocation_metadata():
             if key == REQUEST_ID_HEADER:
                 request_id = str(value)[:_MAX_REQUEST_ID_CHARACTERS]
-        if not request_id:
-            request_id = new_request_id()
+        if not request_id or not (request_id.isascii() and request_id.isprintable()):
+            request_id = new_request_id()  # what could not be sent back, or would garble a log, is no id
         if remaining_s is None or remaining_s > _NO_DEADLINE_S:
             remaining_s, allowed_s = None, self._default_s
         else:
