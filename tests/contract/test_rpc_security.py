@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,10 +101,14 @@ def test_renewed_certificates_are_read_without_a_restart(server_files: Files, tm
     with run_server([probe_service()], tls_cert=server_files.cert, tls_key=server_files.key) as (target, _):
         assert detect(target, tls_ca=server_files.ca) == 1
         server_files.cert.write_text("damaged")
+        os.utime(server_files.cert, (1e9, 1e9))
         assert detect(target, tls_ca=server_files.ca) == 1
         renewed = issue(tmp_path, trustme.CA(), "renewed")
+        key_times = server_files.key.stat().st_atime_ns, server_files.key.stat().st_mtime_ns
         renewed.key.replace(server_files.key)
         renewed.cert.replace(server_files.cert)
+        os.utime(server_files.cert, (1e9, 1e9))  # as of the damaged one, which must not count as read
+        os.utime(server_files.key, ns=key_times)
         assert detect(target, tls_ca=renewed.ca) == 1
         with pytest.raises(Unavailable):
             detect(target, tls_ca=server_files.ca)

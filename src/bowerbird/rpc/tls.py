@@ -40,10 +40,12 @@ class _CertificateFiles:
         return tuple(path.stat().st_mtime_ns for path in (self._cert, self._key, self._client_ca) if path != UNSET)
 
     def read(self) -> grpc.ServerCertificateConfiguration:
-        self._seen = self._times()
+        times = self._times()
         pair = (_read_pem(self._key, "tls_key"), _read_pem(self._cert, "tls_cert"))
         roots = _read_pem(self._client_ca, "tls_client_ca") if self._client_ca != UNSET else None
-        return grpc.ssl_server_certificate_configuration([pair], root_certificates=roots)
+        configuration = grpc.ssl_server_certificate_configuration([pair], root_certificates=roots)
+        self._seen = times  # files that could not be read are looked at again
+        return configuration
 
     def read_if_changed(self) -> grpc.ServerCertificateConfiguration | None:
         """The new configuration, or None to stay with the old one; called for each connection."""
