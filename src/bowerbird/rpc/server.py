@@ -269,7 +269,7 @@ def _start(
         return None
     gc.collect()
     gc.freeze()  # what warm-up made stays; collections need not look at it again
-    _log.info("ready", extra={"target": server.target, "admin_port": server.admin_port})
+    _log.info("ready", extra={"target": server.target, "admin_port": server.admin_port} | config.defences)
     if on_ready is not None:
         on_ready(server)
     return server

@@ -89,6 +89,12 @@ class ServerConfig:
         """Whether connections are encrypted."""
         return self.tls_cert != UNSET
 
+    @property
+    def defences(self) -> dict[str, str]:
+        """What protects the port, for the log: a variable that came out empty must not turn it off unseen."""
+        tls = "off" if not self.has_tls else "on" if self.tls_client_ca == UNSET else "mutual"
+        return {"tls": tls, "tokens": "off" if self.auth_tokens_file == UNSET else "on"}
+
     def address(self, port: int) -> str:
         """`host:port` as gRPC wants it, IPv6 in brackets."""
         try:

@@ -45,6 +45,17 @@ def test_a_setting_out_of_range_is_named(settings: dict[str, object]) -> None:
         ServerConfig(**settings)  # type: ignore[arg-type]
 
 
+def test_the_log_can_say_what_protects_the_port() -> None:
+    """Each defence shows as it is set; an empty variable leaves it off, and shows so."""
+    here = Path(__file__)
+    assert ServerConfig().defences == {"tls": "off", "tokens": "off"}
+    assert ServerConfig(tls_cert=here, tls_key=here).defences["tls"] == "on"
+    assert ServerConfig(tls_cert=here, tls_key=here, tls_client_ca=here).defences["tls"] == "mutual"
+    assert ServerConfig(auth_tokens_file=here).defences["tokens"] == "on"
+    empty = {"BOWERBIRD_SERVER_AUTH_TOKENS_FILE": "", "BOWERBIRD_SERVER_TLS_CERT": ""}
+    assert config.load(ServerConfig, "server", environ=empty).defences == ServerConfig().defences
+
+
 def test_settings_come_from_variables() -> None:
     """The section is called server, in the file and in variable names."""
     loaded = config.load(
