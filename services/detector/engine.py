@@ -18,6 +18,7 @@ from bowerbird.errors import (
     BowerbirdError,
     Cancelled,
     DeadlineExceeded,
+    ExpiredInQueue,
     InferenceFailed,
     ModelNotFound,
 )
@@ -91,6 +92,14 @@ class _Search:
     max_detections: int
     min_score: float
     wanted: BoolArray | None
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a batch keeps of a picture: its upright size in pixels, and the (3, H, W) float32 input of the model."""
+
+    size: tuple[int, int]
+    pixels: FloatArray
 
 
 class DetectorEngine:
@@ -174,7 +183,7 @@ class DetectorEngine:
         if isinstance(output, Exception):
             raise output
         with telemetry.time_stage(SERVICE, "postprocess"):
-            return self._postprocess(picture, output, search)
+            return self._postprocess((picture.width, picture.height), output, search)
 
     def detect_batch(
         self,
@@ -197,15 +206,20 @@ class DetectorEngine:
             )
         search = self._check(options or DetectOptions())
         started_at = time.perf_counter()
-        prepared = list(self._pool.map(self._prepare, pictures))
+
+        def prepare(data: bytes) -> _Prepared | BowerbirdError:
+            _raise_if_over(deadline, is_cancelled)
+            return self._prepare(data)
+
+        prepared = list(self._pool.map(prepare, pictures))  # the first to raise calls the others off
         telemetry.record_stage(SERVICE, "decode", time.perf_counter() - started_at)
         ready = [entry for entry in prepared if not isinstance(entry, BowerbirdError)]
         outputs = iter(
-            self._batcher.infer([pixels for _, pixels in ready], deadline=deadline, is_cancelled=is_cancelled)
+            self._batcher.infer([entry.pixels for entry in ready], deadline=deadline, is_cancelled=is_cancelled)
         )
         with telemetry.time_stage(SERVICE, "postprocess"):
             return [
-                entry if isinstance(entry, BowerbirdError) else self._finish(entry[0], next(outputs), search)
+                entry if isinstance(entry, BowerbirdError) else self._finish(entry.size, next(outputs), search)
                 for entry in prepared
             ]
 
@@ -243,12 +257,12 @@ class DetectorEngine:
         wanted = np.isin(self._spec.labels, options.labels) if options.labels else None
         return _Search(options.max_detections or DEFAULT_MAX_DETECTIONS, min_score, wanted)
 
-    def _prepare(self, data: bytes) -> tuple[Picture, FloatArray] | BowerbirdError:
+    def _prepare(self, data: bytes) -> _Prepared | BowerbirdError:
         try:
             picture = self._cache.get_or_decode(data, self._min_side)
         except BowerbirdError as error:
             return error
-        return picture, self._preprocess(picture, 1)
+        return _Prepared((picture.width, picture.height), self._preprocess(picture, 1))
 
     def _preprocess(self, picture: Picture, num_threads: int) -> FloatArray:
         """(3, H, W) float32, the input of one picture."""
@@ -260,7 +274,7 @@ class DetectorEngine:
         return list(zip(outputs["scores"], outputs["distances"], strict=True))
 
     def _finish(
-        self, picture: Picture, output: tuple[FloatArray, FloatArray] | Exception, search: _Search
+        self, size: tuple[int, int], output: tuple[FloatArray, FloatArray] | Exception, search: _Search
     ) -> Detections | BowerbirdError:
         if isinstance(output, DeadlineExceeded | Cancelled):
             raise output
@@ -268,9 +282,9 @@ class DetectorEngine:
             return output
         if isinstance(output, Exception):
             return InferenceFailed(f"{self._runtime.name}: {output}")
-        return self._postprocess(picture, output, search)
+        return self._postprocess(size, output, search)
 
-    def _postprocess(self, picture: Picture, output: tuple[FloatArray, FloatArray], search: _Search) -> Detections:
+    def _postprocess(self, size: tuple[int, int], output: tuple[FloatArray, FloatArray], search: _Search) -> Detections:
         found = find_objects(
             *output,
             self._grid,
@@ -286,4 +300,11 @@ class DetectorEngine:
                 found.boxes.tolist(), found.classes.tolist(), found.scores.tolist(), strict=True
             )
         )
-        return Detections(detections, picture.width, picture.height)
+        return Detections(detections, *size)
+
+
+def _raise_if_over(deadline: float | None, is_cancelled: Callable[[], bool] | None) -> None:
+    if deadline is not None and time.monotonic() >= deadline:
+        raise ExpiredInQueue("the deadline passed before computing began; allow more time or send less at once")
+    if is_cancelled is not None and is_cancelled():
+        raise Cancelled("the client gave up before computing began")
