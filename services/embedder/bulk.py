@@ -28,6 +28,7 @@ from bowerbird.vectors import CodeArray, pack_code
 PixelArray = npt.NDArray[np.uint8]
 Reader = Callable[[], PixelArray]  # gives the pixels of one input, (H, W, 3) uint8, or raises BowerbirdError
 
+_LOG = telemetry.get_logger(__name__)
 _FIRST_COST_S = 0.005  # of one input, before the first is measured
 _SMOOTHING = 0.2  # weight of the newest chunk in the running mean of the cost
 
@@ -93,10 +94,10 @@ class BulkRunner:
         self._pending = 0
         self._is_closed = False
         self._cost_s = _FIRST_COST_S
-        label = f"{engine.name}/bulk"  # beside the queue of single inputs, which the batcher reports
-        self._batch_size = telemetry.BATCH_SIZE.labels("embedder", label)
-        self._depth = telemetry.BATCH_QUEUE_DEPTH.labels("embedder", label)
-        telemetry.BATCH_QUEUE_LIMIT.labels("embedder", label).set(max_pending)
+        self._label = f"{engine.name}/bulk"  # beside the queue of single inputs, which the batcher reports
+        self._batch_size = telemetry.BATCH_SIZE.labels("embedder", self._label)
+        self._depth = telemetry.BATCH_QUEUE_DEPTH.labels("embedder", self._label)
+        telemetry.BATCH_QUEUE_LIMIT.labels("embedder", self._label).set(max_pending)
 
     def run(self, readers: Sequence[Reader | BowerbirdError], call: Call) -> None:
         """Fill in the results of a call; returns when every input is computed or has its error.
@@ -150,26 +151,56 @@ class BulkRunner:
     def _run_chunk(self, chunk: Sequence[tuple[int, Reader]], call: Call) -> None:
         call.raise_if_over()
         started_at = time.perf_counter()
-        positions, pictures = _read(chunk, call)
-        decoded_at = time.perf_counter()
-        call.add_seconds("decode", decoded_at - started_at)
+        buffer = self._buffer()
+        positions = self._prepare(chunk, buffer, call)
         if not positions:
             return
-        batch = make_batch(pictures, self._spec, out=self._buffer()[: len(pictures)])
-        preprocessed_at = time.perf_counter()
-        call.add_seconds("preprocess", preprocessed_at - decoded_at)
+        prepared_at = time.perf_counter()
+        self._infer(positions, buffer[: len(positions)], call)
+        finished_at = time.perf_counter()
+        call.add_seconds("infer", finished_at - prepared_at)
+        cost_s = (finished_at - started_at) / len(positions) / self._threads
+        self._cost_s += _SMOOTHING * (cost_s - self._cost_s)
+
+    def _prepare(self, chunk: Sequence[tuple[int, Reader]], buffer: FloatArray, call: Call) -> list[int]:
+        """Positions of the inputs that can be read, their pixels in the first rows of `buffer`; the others get errors.
+
+        One at a time, as a picture that cannot be decoded smaller may have 300 MB.
+        """
+        positions: list[int] = []
+        decode_s = preprocess_s = 0.0
+        for position, reader in chunk:
+            started_at = decoded_at = time.perf_counter()
+            try:
+                pixels = reader()
+                decoded_at = time.perf_counter()
+                make_batch([pixels], self._spec, out=buffer[len(positions) : len(positions) + 1])
+                del pixels  # before the next is decoded
+                positions.append(position)
+                preprocess_s += time.perf_counter() - decoded_at
+            except BowerbirdError as error:
+                call.errors[position] = error
+            decode_s += decoded_at - started_at
+        call.add_seconds("decode", decode_s)
+        call.add_seconds("preprocess", preprocess_s)
+        return positions
+
+    def _infer(self, positions: list[int], batch: FloatArray, call: Call) -> None:
+        """Results of the rows of `batch`; when the run fails each row is run alone, so that only the culprit fails."""
         try:
             outputs = self._engine.run(batch)
         except BowerbirdError as error:
-            call.errors.update(dict.fromkeys(positions, error))
+            _LOG.exception("a batch failed", extra={"model": self._engine.name, "batch_size": len(positions)})
+            telemetry.INFERENCE_FAILURES_TOTAL.labels("embedder", self._label, type(error).__name__).inc()
+            if len(positions) == 1:
+                call.errors[positions[0]] = error
+                return
+            for row, position in enumerate(positions):
+                self._infer([position], batch[row : row + 1], call)
             return
         call.embeddings[positions] = outputs["embedding"]
         call.codes[positions] = pack_code(outputs["code_projection"])
-        finished_at = time.perf_counter()
-        call.add_seconds("infer", finished_at - preprocessed_at)
         self._batch_size.observe(len(positions))
-        cost_s = (finished_at - started_at) / len(positions) / self._threads
-        self._cost_s += _SMOOTHING * (cost_s - self._cost_s)
 
     def _buffer(self) -> FloatArray:
         """(chunk_size, 3, height, width) float32 of this thread; fresh memory for every run would cost page faults."""
@@ -179,15 +210,3 @@ class BulkRunner:
                 (self._chunk_size, 3, self._spec.height, self._spec.width), np.float32
             )
         return buffer
-
-
-def _read(chunk: Sequence[tuple[int, Reader]], call: Call) -> tuple[list[int], list[PixelArray]]:
-    """Positions and pixels of the inputs that can be read; the others get their error."""
-    positions, pictures = [], []
-    for position, reader in chunk:
-        try:
-            pictures.append(reader())
-            positions.append(position)
-        except BowerbirdError as error:
-            call.errors[position] = error
-    return positions, pictures

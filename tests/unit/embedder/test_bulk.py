@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from bowerbird import telemetry
 from bowerbird.errors import (
     BowerbirdError,
     Cancelled,
@@ -93,8 +95,10 @@ def test_inputs_that_fail_do_not_touch_the_others(runner: BulkRunner) -> None:
     assert call.embeddings[:, 0].tolist() == [0, 1, 0, 2, 0, 0, 0]
 
 
-def test_a_failing_run_fails_its_chunk_only(runner: BulkRunner, engine: FakeEngine) -> None:
-    """A fault of the runtime is the error of the inputs it was given."""
+def test_an_input_that_breaks_the_model_fails_alone(runner: BulkRunner, engine: FakeEngine) -> None:
+    """The others of its chunk are computed without it, and the failed runs are counted."""
+    count = telemetry.INFERENCE_FAILURES_TOTAL.labels("embedder", "fake/bulk", "InferenceFailed")
+    before = count._value.get()
 
     def fail_for_five(values: list[float]) -> None:
         if 5.0 in values:
@@ -105,9 +109,27 @@ def test_a_failing_run_fails_its_chunk_only(runner: BulkRunner, engine: FakeEngi
 
     runner.run([picture(i + 1) for i in range(8)], call)
 
-    assert sorted(call.errors) == [3, 4, 5]
-    assert all(isinstance(error, InferenceFailed) for error in call.errors.values())
-    assert call.embeddings[:, 0].tolist() == [1, 2, 3, 0, 0, 0, 7, 8]
+    assert list(call.errors) == [4]
+    assert isinstance(call.errors[4], InferenceFailed)
+    assert call.embeddings[:, 0].tolist() == [1, 2, 3, 4, 0, 6, 7, 8]
+    assert count._value.get() - before == 2  # of three inputs, of the one
+
+
+def test_a_thread_holds_one_decoded_picture(engine: FakeEngine) -> None:
+    """Large pictures of a chunk are not in memory together."""
+    runner = BulkRunner(cast(Any, engine), SPEC, threads=1, chunk_size=3, max_pending=20)
+    given: list[weakref.ref[PixelArray]] = []
+    held: list[int] = []
+
+    def read() -> PixelArray:
+        held.append(sum(reference() is not None for reference in given))
+        pixels = np.full((4, 4, 3), 7, np.uint8)
+        given.append(weakref.ref(pixels))
+        return pixels
+
+    runner.run([read] * 6, make_call(6))
+    runner.close()
+    assert held == [0] * 6
 
 
 def test_a_late_or_abandoned_call_computes_nothing(runner: BulkRunner, engine: FakeEngine) -> None:
