@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from typing import Literal
 
+import numpy as np
+
 from bowerbird import telemetry
-from bowerbird.errors import ConfigInvalid
+from bowerbird.errors import ConfigInvalid, InferenceFailed, ModelFileCorrupt
 from bowerbird.models import zoo
 from bowerbird.models.onnx_runtime import OnnxRuntimeEngine
 from bowerbird.models.settings import ModelsConfig
@@ -33,11 +35,12 @@ def start_engine(model: zoo.ZooModel, config: ModelsConfig, *, threads: int) -> 
     Args:
         threads: that one run may use.
     Raises:
-        ModelFileCorrupt, ConfigInvalid: as `OnnxRuntimeEngine`.
+        ModelFileCorrupt, ConfigInvalid: as `OnnxRuntimeEngine`; or the model is not of the shapes that its card states.
     """
     started_at = time.perf_counter()
     engine = OnnxRuntimeEngine(model.path, threads=threads, provider=config.provider)
     seconds = time.perf_counter() - started_at
+    _check_shapes(engine, model)
     telemetry.MODEL_INFO.labels(model.kind, engine.name, engine.version, engine.backend).set(1)
     telemetry.MODEL_LOAD_SECONDS.labels(model.kind, engine.name).set(seconds)
     _LOG.info(
@@ -52,6 +55,20 @@ def start_engine(model: zoo.ZooModel, config: ModelsConfig, *, threads: int) -> 
         },
     )
     return engine
+
+
+def _check_shapes(engine: OnnxRuntimeEngine, model: zoo.ZooModel) -> None:
+    """Nothing, if a run takes and gives what the card says; otherwise every call would fail, and none say why."""
+    expected = {name: (1, *shape) for name, shape in zoo.output_shapes(model).items()}
+    try:
+        outputs = engine.run(np.zeros((1, 3, model.input.height, model.input.width), np.float32))
+    except InferenceFailed as error:
+        raise ModelFileCorrupt(f"model file {model.path} does not take the input of its card: {error}") from error
+    got = {name: output.shape for name, output in outputs.items()}
+    if got != expected:
+        raise ModelFileCorrupt(
+            f"model file {model.path} gives {got}, its card states {expected}; restore {model.name}.toml"
+        )
 
 
 def warm_up(engine: OnnxRuntimeEngine, model: zoo.ZooModel, batch_sizes: list[int]) -> None:

@@ -117,6 +117,16 @@ def load(name: str, *, zoo_dir: Path | None = None) -> ZooModel:
     return model
 
 
+def output_shapes(model: ZooModel) -> dict[str, tuple[int, ...]]:
+    """The shape of each output for one picture, as the card implies it."""
+    if model.embedder is not None:
+        return {"embedding": (model.embedder.dimension,), "code_projection": (model.embedder.code_bits,)}
+    assert model.detector is not None
+    size, spec = model.input, model.detector
+    points = sum((size.width // stride) * (size.height // stride) for stride in spec.strides)
+    return {"scores": (points, len(spec.labels)), "distances": (points, 4 * spec.bins)}
+
+
 def _check_file(model: ZooModel) -> None:
     try:
         digest = hashlib.sha256(model.path.read_bytes()).hexdigest()
@@ -165,13 +175,16 @@ def _parse_numbers(cls: type[EmbedderSpec], table: dict[str, Any]) -> EmbedderSp
 
 
 def _parse_detector(table: dict[str, Any]) -> DetectorSpec:
-    return DetectorSpec(
+    spec = DetectorSpec(
         labels=tuple(str(label) for label in table["labels"]),
         strides=tuple(int(stride) for stride in table["strides"]),
         bins=int(table["bins"]),
         min_score=float(table["min_score"]),
         max_iou=float(table["max_iou"]),
     )
+    if min((spec.bins, *spec.strides), default=0) < 1 or not (0 <= spec.min_score <= 1 and 0 <= spec.max_iou <= 1):
+        raise ValueError("bins and strides must be positive, min_score and max_iou in [0, 1]")
+    return spec
 
 
 def _text(table: dict[str, Any], key: str) -> str:

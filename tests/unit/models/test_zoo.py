@@ -9,7 +9,7 @@ import pytest
 
 from bowerbird.errors import ConfigInvalid, ModelFileCorrupt, ModelNotFound
 from bowerbird.models import ModelsConfig, zoo
-from bowerbird.models.loading import load_model
+from bowerbird.models.loading import load_model, start_engine
 
 CONTENT = b"a model"
 CARD = f"""
@@ -112,3 +112,26 @@ def test_a_model_of_another_kind_is_refused() -> None:
     """A service starts only with a model of its kind."""
     with pytest.raises(ConfigInvalid, match="kind detector"):
         load_model("efficientnet-lite0", "detector", ModelsConfig())
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("efficientnet-lite0", "dimension = 1280", "dimension = 1024"),
+        ("efficientnet-lite0", "code_bits = 256", "code_bits = 128"),
+        ("nanodet-g", "strides = [8, 16, 32]", "strides = [8, 16]"),
+        ("nanodet-g", "bins = 11", "bins = 8"),
+        ("nanodet-g", '"hair drier", ', ""),
+        ("nanodet-g", "strides = [8, 16, 32]", "strides = [0]"),
+        ("nanodet-g", "min_score = 0.4", "min_score = nan"),
+        ("nanodet-g", "max_iou = 0.5", "max_iou = 5.0"),
+    ],
+)
+def test_a_card_that_does_not_fit_its_model_is_refused_at_start(tmp_path: Path, name: str, old: str, new: str) -> None:
+    """What would fail every call, or answer it wrongly, ends the start with the name of the model's file."""
+    card = (zoo.find_zoo() / f"{name}.toml").read_text()
+    assert old in card
+    (tmp_path / f"{name}.toml").write_text(card.replace(old, new))
+    (tmp_path / f"{name}.onnx").symlink_to(zoo.find_zoo() / f"{name}.onnx")
+    with pytest.raises(ModelFileCorrupt, match=name):
+        start_engine(zoo.load(name, zoo_dir=tmp_path), ModelsConfig(), threads=1)
