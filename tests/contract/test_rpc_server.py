@@ -294,11 +294,14 @@ def test_an_error_that_quotes_megabytes_arrives_and_fills_no_log(caplog: pytest.
     assert len(record.getMessage()) < 1000
 
 
-def test_an_unexpected_exception_tells_the_log_and_not_the_caller(caplog: pytest.LogCaptureFixture) -> None:
-    """A bug is INTERNAL/BUG with the request id; message and stack are in the log only."""
+@pytest.mark.parametrize("kind", [ZeroDivisionError, SystemExit, GeneratorExit])
+def test_an_unexpected_exception_tells_the_log_and_not_the_caller(
+    kind: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug is INTERNAL/BUG with the request id, at once; message and stack are in the log only."""
 
     def detect(_request: Any, _context: grpc.ServicerContext) -> Any:
-        raise ZeroDivisionError("secret path /srv/keys")
+        raise kind("secret path /srv/keys")
 
     with run_server([probe_service(detect)]) as (target, _), pytest.raises(Failed) as caught:
         call(target, metadata=(("x-request-id", "r-8"),))
@@ -308,7 +311,7 @@ def test_an_unexpected_exception_tells_the_log_and_not_the_caller(caplog: pytest
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert "secret path" in record.getMessage()
     assert record.exc_info is not None
-    assert record.exc_info[0] is ZeroDivisionError
+    assert record.exc_info[0] is kind
 
 
 def test_a_status_that_a_handler_sets_itself_is_kept() -> None:

@@ -134,7 +134,7 @@ class BoundMethod:
         code = grpc.StatusCode.CANCELLED
         self.metrics.finish(call, code, seconds, call.arrival_remaining_s, Cancelled.reason)
 
-    def fail(self, call: RequestContext, error: Exception, servicer_context: grpc.ServicerContext) -> NoReturn:
+    def fail(self, call: RequestContext, error: BaseException, servicer_context: grpc.ServicerContext) -> NoReturn:
         """End the call with the status of `error`; never returns."""
         seconds = monotonic() - call.started
         own_code = servicer_context.code()  # type: ignore[attr-defined]
@@ -155,7 +155,7 @@ class BoundMethod:
         servicer_context.abort(code, rich.message)
         raise AssertionError("abort returned")
 
-    def _log_failure(self, code: grpc.StatusCode, reason: str, error: Exception, seconds: float, peer: str) -> None:
+    def _log_failure(self, code: grpc.StatusCode, reason: str, error: BaseException, seconds: float, peer: str) -> None:
         facts = {"method": self.path, "code": code.name, "reason": reason, "seconds": round(seconds, 6), "peer": peer}
         if code in _OUR_FAULTS:  # always, whatever the access log says
             _log.error("call failed: %s", error, exc_info=error, extra=facts)
@@ -205,7 +205,7 @@ def _wrap_single(behavior: Behavior, bound: BoundMethod) -> Behavior:
         try:
             admit(call, servicer_context)
             response = behavior(request, servicer_context)
-        except Exception as error:
+        except BaseException as error:  # the transport answers nothing else: the caller would wait for its deadline
             bound.fail(call, error, servicer_context)
         succeed(call, servicer_context)
         return response
@@ -222,7 +222,7 @@ def _wrap_streaming(behavior: Behavior, bound: BoundMethod) -> Behavior:
         except GeneratorExit:  # the caller is gone; `yield from` has closed the handler's generator
             bound.abandon(call)
             raise
-        except Exception as error:
+        except BaseException as error:  # the transport answers nothing else: the caller would wait for its deadline
             bound.fail(call, error, servicer_context)
         bound.succeed(call, servicer_context)
 
