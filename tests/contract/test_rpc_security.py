@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,6 +176,15 @@ def test_health_needs_no_token(tokens_file: Path) -> None:
     """Probes have no token; what they learn is whether the server is ready."""
     with run_server([probe_service()], auth_tokens_file=tokens_file) as (target, _), connect(target) as connection:
         assert connection.health()
+
+
+def test_a_damaged_tokens_file_stops_the_start_and_leaves_no_thread(tmp_path: Path) -> None:
+    """The server does not come into being, and nothing of it runs on."""
+    (tmp_path / "tokens.toml").write_text("tokens = 1")
+    before = set(threading.enumerate())
+    with pytest.raises(ConfigInvalid, match=r"tokens\.toml"):
+        Server(ServerConfig(port=0, admin_port=-1, auth_tokens_file=tmp_path / "tokens.toml"), [probe_service()])
+    assert set(threading.enumerate()) <= before
 
 
 def test_reflection_needs_a_token(tokens_file: Path, channel_to: Callable[[str], grpc.Channel]) -> None:

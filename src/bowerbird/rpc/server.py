@@ -59,6 +59,8 @@ class Server:
             ConfigInvalid: the tokens file or a certificate is not valid.
         """
         self.config = config
+        tokens_file = config.auth_tokens_file
+        authoriser = Authoriser.from_file(tokens_file) if tokens_file != UNSET else None  # may raise: before any thread
         self.port = self.admin_port = -1
         self._services = list(services)
         self._workers = Workers(min(config.max_workers, config.max_concurrent_rpcs))
@@ -76,7 +78,7 @@ class Server:
             options=_channel_options(config),
         )
         self._health.register(self._grpc)
-        self._register()
+        self._register(authoriser)
 
     @property
     def target(self) -> str:
@@ -170,9 +172,7 @@ class Server:
                 "stop the process that has it, or set BOWERBIRD_SERVER_PORT to another one (0: any)"
             ) from error
 
-    def _register(self) -> None:
-        tokens_file = self.config.auth_tokens_file
-        authoriser = Authoriser.from_file(tokens_file) if tokens_file != UNSET else None
+    def _register(self, authoriser: Authoriser | None) -> None:
         for service in self._services:
             registrar = Registrar()
             service.register(service.servicer, cast(grpc.Server, registrar))
