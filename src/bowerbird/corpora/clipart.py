@@ -29,6 +29,7 @@ _MAX_SLUG = 80
 _MAX_USES = 3
 _NOT_DEPICTIONS = {"cards"}  # folders: four decks of playing cards, nearly the same
 _NOT_FOR_ALL = {"naked", "nude", "sex", "sexy", "stripper"}  # keywords: a demo is shown to everybody
+_ADDRESS = re.compile(r"[\s(<\[-]*\b([\w.+-]+)@[\w-]+\.[\w.-]*\w[)>\]]*")
 _CREDIT = re.compile(r"clip-?art by", re.IGNORECASE)
 _NO_TITLE = {"", "unnamed", "untitled", "new document", "new-document", "no title", "clipart"}
 
@@ -74,7 +75,7 @@ def _describe(file: Path, path: PurePath, title: str, work: str) -> Original:
     folders = [words(folder) for folder in path.parts[:-1]]
     tags = [part for tag in [*keywords, *folders] for part in tag.split("/") if slug(part)]
     creators = [_TITLE.search(agent[0]) for agent in _AGENT.finditer(work) if agent[1] == "creator"]
-    creator = next((_clean(found[1]) for found in creators if found), "")
+    creator = next((_without_address(_clean(found[1])) for found in creators if found), "")
     return Original(
         concept=slug(title)[:_MAX_SLUG].strip("-"),
         title=title,
@@ -85,6 +86,12 @@ def _describe(file: Path, path: PurePath, title: str, work: str) -> Original:
         read=partial(file.read_bytes),
         attribution=f"{creator}, Open Clip Art Library" if creator else "",
     )
+
+
+def _without_address(creator: str) -> str:
+    """The name without the mail address that some makers wrote beside it; of an address alone what is before the @."""
+    address = _ADDRESS.search(creator)
+    return _ADDRESS.sub("", creator).strip(" ,;-") or (address[1] if address else "")
 
 
 def _clean(text: str) -> str:

@@ -27,6 +27,25 @@ def test_clipart_speaks_in_the_words_of_its_maker(tmp_path: Path, clipart: Path)
     assert (original.category, original.attribution) == ("food", "Ada Artist, Open Clip Art Library")
 
 
+@pytest.mark.parametrize(
+    ("written", "credited"),
+    [
+        ("Ghuul (ghuul@example.cz)", "Ghuul"),
+        ("Ada Artist - ada@example.org", "Ada Artist"),
+        ("ralf@ark.example.de", "ralf"),
+        ("@nick", "@nick"),
+    ],
+)
+def test_clipart_credits_people_without_their_mail_address(
+    tmp_path: Path, clipart: Path, written: str, credited: str
+) -> None:
+    """The name stays, the address beside it goes: a page with credits is read by many."""
+    write(clipart / "food/apple.svg", make_clipart("Apple", []).replace(b"Ada Artist", written.encode()))
+    (original,) = read_clipart(tmp_path)
+
+    assert original.attribution == f"{credited}, Open Clip Art Library"
+
+
 def test_clipart_is_kept_only_if_it_declares_to_be_in_the_public_domain(tmp_path: Path, clipart: Path) -> None:
     """Another licence, none, or no metadata at all leave a drawing out."""
     write(clipart / "a/free.svg", make_clipart("free", []))
