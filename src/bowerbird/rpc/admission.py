@@ -39,6 +39,9 @@ class Gate(Enum):
     DRAINING = auto()
 
 
+_UNGUARDED: tuple[None, dict[Gate, Handler]] = (None, {})
+
+
 class _Task:
     """A call on its way through the pool; the part of a future that the transport uses."""
 
@@ -125,12 +128,14 @@ class Admission(Interceptor):
         self._workers = workers
         self._max_concurrent = max_concurrent
         self._pool = refusal_pool
-        self._guarded: dict[str, tuple[BoundMethod, dict[Gate, Handler]]] = {}
+        self._guarded: dict[str, tuple[BoundMethod | None, dict[Gate, Handler]]] = {}
+        self._asks_tokens = False
 
     def guard(self, path: str, handler: Handler, bound: BoundMethod) -> None:
         """Refuse calls of this method when there is a reason to; methods without a guard always pass."""
         refusals = {gate: refuse(handler, bound, partial(self._reason, gate), self._pool) for gate in Gate}
         self._guarded[path] = bound, refusals
+        self._asks_tokens = self._asks_tokens or bound.asks_token
 
     def intercept_service(
         self,
@@ -138,11 +143,11 @@ class Admission(Interceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         """The handler for this call."""
-        guarded = self._guarded.get(handler_call_details.method)
-        if guarded is not None:
-            (bound, refusals), gate = guarded, self.gate
-            is_full = self._workers.in_flight >= self._max_concurrent
-            if is_full or gate is not Gate.OPEN or not bound.is_allowed(handler_call_details.invocation_metadata):
+        gate = self.gate
+        may_enter = gate is Gate.OPEN and self._workers.in_flight < self._max_concurrent
+        if not may_enter or self._asks_tokens:
+            bound, refusals = self._guarded.get(handler_call_details.method, _UNGUARDED)
+            if bound and not (may_enter and bound.is_allowed(handler_call_details.invocation_metadata)):
                 return refusals[gate]
         return continuation(handler_call_details)
 

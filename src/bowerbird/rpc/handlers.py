@@ -106,6 +106,11 @@ class BoundMethod:
         if self._authoriser is not None:
             self._authorise(servicer_context.invocation_metadata())
 
+    @property
+    def asks_token(self) -> bool:
+        """Whether calls need a token."""
+        return self._authoriser is not None
+
     def is_allowed(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> bool:
         """Whether a call with this metadata carries a token that allows it; `admit` says why not."""
         try:
