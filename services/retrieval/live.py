@@ -7,7 +7,7 @@ fails leaves both as they were.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -202,7 +202,7 @@ class LiveIndex:
             before = self._description
             after = with_write(before, items=before.items - len(item_ids), model=before.model, fields=before.fields)
             with self._store.transaction():
-                self._store.remove(item_ids)
+                self._store.remove(_while_wanted(item_ids, write.budget))
                 self._store.set_description(after)
             self._description = after
             self.memory.remove(item_ids, sequence=after.sequence)
@@ -256,3 +256,10 @@ class LiveIndex:
     def _check_open(self) -> None:
         if self._closed:
             raise IndexNotFound(f"index {self.name!r} was deleted or this server is stopping", field="index")
+
+
+def _while_wanted(item_ids: Iterable[str], budget: Budget) -> Iterator[str]:
+    """The same ids, for as long as somebody waits."""
+    for item_id in item_ids:
+        budget.check()
+        yield item_id

@@ -175,6 +175,18 @@ def test_write_succeeds_where_compaction_has_no_memory(
     assert engine._catalog["pictures"].memory.view.count == 10
 
 
+def test_delete_is_undone_when_nobody_waits(engine: RetrievalEngine, make_item: MakeItem) -> None:
+    """A long delete whose caller is gone stops, and deletes nothing."""
+    engine.upsert_items("pictures", [make_item(n) for n in range(20)])
+    asked: list[bool] = []
+    gone = Budget(is_cancelled=lambda: asked.append(True) or len(asked) > 5)
+    with pytest.raises(Cancelled):
+        engine.delete_items("pictures", item_ids=[f"item-{n:04d}" for n in range(20)], budget=gone)
+    info = engine.get_index("pictures")
+    assert (info.items, info.sequence) == (20, 1)
+    assert len(engine.list_items("pictures")[0]) == 20
+
+
 def test_concurrent_writers_share_commits_and_lose_nothing(engine: RetrievalEngine, make_item: MakeItem) -> None:
     """Every write has a sequence of its own, and all of them are there."""
     sequences: list[int] = []
