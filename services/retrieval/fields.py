@@ -135,8 +135,11 @@ class Column:
         """A new column with the values of `slots`, in that order; texts nobody uses are dropped."""
         taken = Column(self.kind, max(1, len(slots)))
         here = np.flatnonzero(self._present[slots])
-        values = self._values[slots[here]].tolist()
-        taken.put(here, [self._texts[value] for value in values] if self.kind is FieldType.STRING else values)
+        values = self._values[slots[here]]
+        if self.kind is FieldType.STRING:
+            used, place = np.unique(values, return_inverse=True)
+            values = np.asarray([taken._ordinals[self._texts[ordinal]] for ordinal in used.tolist()], np.int32)[place]
+        taken._values[here], taken._present[here] = values, True
         return taken
 
     def exists(self, count: int) -> BoolArray:

@@ -217,13 +217,14 @@ class MemoryIndex:
         old = self._view
         keep: SlotArray = np.flatnonzero(old.alive[: old.count])
         slots = Slots(self.shape, max(_FIRST_CAPACITY, len(keep) + len(keep) // 2), code_index)
-        slots.rows[: len(keep)] = old.slots.rows[keep]
-        slots.codes[: len(keep)] = old.slots.codes[keep]
+        for source, target in ((old.slots.rows, slots.rows), (old.slots.codes, slots.codes)):
+            np.take(source, keep, axis=0, out=target[: len(keep)], mode="clip")  # any other mode makes a third copy
         slots.item_ids = [old.slots.item_ids[slot] for slot in keep.tolist()]
         slots.columns = {name: column.take(keep) for name, column in old.slots.columns.items()}
         for column in slots.columns.values():
             column.reserve(slots.capacity)
+        slot_of = {item_id: slot for slot, item_id in enumerate(slots.item_ids)}
         with self.changed:
-            self._slot_of = {item_id: slot for slot, item_id in enumerate(slots.item_ids)}
+            self._slot_of = slot_of
             self._view = View(slots, len(keep), len(keep), np.ones(slots.capacity, np.bool_), old.sequence)
         code_index.refresh(slots.codes[: len(keep)])

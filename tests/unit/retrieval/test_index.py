@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -86,3 +88,20 @@ def test_compaction_drops_dead_slots_and_keeps_the_rest(memory: MemoryIndex) -> 
     assert old.fields(2, None) == {"n": 2, "s": "text 0"}
     put(memory, 11)
     assert memory.view.live == 6
+
+
+def test_compaction_holds_two_copies_and_not_three() -> None:
+    """Its memory is the new arrays: nothing of their size is made on the way."""
+    shape, count = Shape(1024, 64), 1000
+    memory = MemoryIndex(Slots(shape, count, NativeCodes()), shape)
+    rows = np.arange(count, dtype=np.float16).repeat(1024).reshape(count, 1024)
+    ids = [f"id-{n}" for n in range(count)]
+    memory.apply(ids, rows, np.zeros((count, 8), np.uint8), [{}] * count, kinds={}, sequence=1)
+    memory.remove(ids[::2], sequence=2)
+    tracemalloc.start()
+    memory.compact(NativeCodes())
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    slots = memory.view.slots
+    assert slots.rows[: memory.view.count, 0].tolist() == rows[1::2, 0].tolist()
+    assert peak_bytes < slots.rows.nbytes + 500 * 1024
