@@ -123,16 +123,17 @@ def _spread(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def _commit() -> str:
+    """The commit measured; `-dirty` if any file but the results themselves differs from it."""
     try:
-        answer = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":!benchmarks/results")
     except (OSError, subprocess.CalledProcessError):
         return "unknown (not a git checkout)"
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(*arguments: str) -> str:
+    answer = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     return answer.stdout.strip()
 
 
