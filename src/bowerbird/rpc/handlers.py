@@ -78,18 +78,19 @@ class BoundMethod:
         """The context of a call that has just come, already counted."""
         started = monotonic()
         remaining_s: float | None = servicer_context.time_remaining()
-        request_id = ""
+        sent: str | None = None
         for key, value in servicer_context.invocation_metadata():
             if key == REQUEST_ID_HEADER:
-                request_id = str(value)[:_MAX_REQUEST_ID_CHARACTERS]
-        if not request_id or not (request_id.isascii() and request_id.isprintable()):
-            request_id = new_request_id()  # what could not be sent back, or would garble a log, is no id
+                sent = str(value)[:_MAX_REQUEST_ID_CHARACTERS]
+        # What could not be sent back, or would garble a log, is no id.
+        request_id = sent if sent and sent.isascii() and sent.isprintable() else new_request_id()
+        if sent is not None:  # ours is of use when a call fails, and a trailer costs 4 % of a small call
+            servicer_context.set_trailing_metadata(((REQUEST_ID_HEADER, request_id),))
         if remaining_s is None or remaining_s > _NO_DEADLINE_S:
             remaining_s, allowed_s = None, self._default_s
         else:
             allowed_s = remaining_s if remaining_s < self._max_s else self._max_s
         call = RequestContext(request_id, self.path, started, started + allowed_s, remaining_s, servicer_context)
-        servicer_context.set_trailing_metadata(((REQUEST_ID_HEADER, request_id),))
         set_scope(call)  # the transport runs every call in a context of its own
         self.metrics.calls.add(call)
         return call
