@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -279,6 +281,36 @@ def test_no_server_fails_soon_and_says_so() -> None:
         connection.wait_ready(0.2)
     with connect("127.0.0.1:9") as connection, pytest.raises(errors.DependencyDown):
         connection.health()
+
+
+def test_a_server_that_is_slow_to_greet_is_waited_for() -> None:
+    """On a busy server or a long line the connection itself takes a while; the call goes through all the same."""
+    with run_server([probe_service()]) as (target, _), socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def forward_late() -> None:
+            incoming, _address = listener.accept()
+            host, _, port = target.rpartition(":")
+            with incoming, socket.create_connection((host, int(port))) as outgoing:
+                time.sleep(0.5)
+                back = threading.Thread(target=pump, args=(outgoing, incoming))
+                back.start()
+                pump(incoming, outgoing)
+                back.join(5)
+
+        line = threading.Thread(target=forward_late)
+        line.start()
+        with connect(f"127.0.0.1:{listener.getsockname()[1]}") as connection:
+            assert DetectorClient(connection).detect(b"picture", timeout_s=10).width == 1
+        line.join(5)
+        assert not line.is_alive()
+
+
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    """Pass on what comes until the source ends."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_RDWR)
 
 
 def test_calls_time_out_by_themselves() -> None:

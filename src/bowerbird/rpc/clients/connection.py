@@ -214,7 +214,7 @@ def _options(target: str, *, health_check: bool, max_message_bytes: int) -> list
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 5_000),  # in truth: how long one attempt to connect may take, TLS and all
         ("grpc.max_reconnect_backoff_ms", 2_000),
         ("grpc.use_local_subchannel_pool", 1),  # a connection that failed elsewhere must not delay this one
         ("grpc.enable_http_proxy", 0 if _is_loopback(target) else 1),
