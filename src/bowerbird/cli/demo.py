@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ndemo: interrupted; run it again to go on from here", file=sys.stderr)
         return outcome.EXIT_INTERRUPTED
-    print_next(chosen.html, corpus, time.monotonic() - started)
+    print_next(chosen.html, corpus, chosen.dir / "scene.jpg", time.monotonic() - started)
     return outcome.EXIT_OK
 
 
@@ -80,6 +80,8 @@ def build_corpus(folder: Path, only: str | None, *, refresh: bool) -> Path:
         (folder / RECORDS_FILE).unlink(missing_ok=True)  # an empty corpus must not count as a finished one
         raise CommandFailed("no source of pictures could be fetched; npm, pip and apt-get are tried, see above")
     print(f"  {report.pictures:,} pictures in {folder}")
+    if any(source.fetched.directory is None for source in report.sources):
+        print("  what is missing is fetched later with: .venv/bin/python -m bowerbird.cli.demo --refresh")
     return folder
 
 
@@ -147,14 +149,15 @@ def write_page(connection: Connection, folder: Path, html: Path) -> None:
         print(f"  {search.label:<8} {search.title:<22.22} -> {answer}")
 
 
-def print_next(html: Path, corpus: Path, seconds: float) -> None:
+def print_next(html: Path, corpus: Path, scene: Path, seconds: float) -> None:
     """Say what there is now, and what to try."""
     example = next((path for path in sorted(corpus.glob("pictures/*/guitar.png"))), None)
     print(f"\ndone in {format_duration(seconds)}; open {html}\n")
     print("try next")
     if example:
         print(f"  .venv/bin/bowerbird search {example} --html guitar.html")
-    print("  .venv/bin/bowerbird detect demo/scene.jpg --draw boxes.png")
+    if scene.exists():
+        print(f"  .venv/bin/bowerbird detect {scene} --draw boxes.png")
     print("  .venv/bin/bowerbird index ~/Pictures --index mine")
     print("  .venv/bin/bowerbird search PICTURE --index mine --html mine.html")
     print("  .venv/bin/bowerbird eval retrieval")

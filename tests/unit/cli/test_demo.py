@@ -105,6 +105,23 @@ def test_no_source_at_all_fails_and_leaves_no_empty_corpus(
     assert not (tmp_path / "corpus/pictures.jsonl").exists()
 
 
+def test_missing_sources_come_with_the_command_that_fetches_them_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever installs npm afterwards learns how to complete the corpus; a complete one says nothing of it."""
+
+    def fetch(directory: Path | None) -> SimpleNamespace:
+        fetched = SimpleNamespace(
+            source=SimpleNamespace(name="noto"), state="any", reason="a reason", directory=directory
+        )
+        return SimpleNamespace(sources=[SimpleNamespace(pictures=1, fetched=fetched)], pictures=1)
+
+    for directory, told in ((None, True), (tmp_path, False)):
+        monkeypatch.setattr(demo.corpora, "build_demo", lambda *_, found=directory, **__: fetch(found))
+        demo.build_corpus(tmp_path / "corpus", None, refresh=False)
+        assert ("--refresh" in capsys.readouterr().out) is told
+
+
 def test_clear_object_is_neither_speck_nor_everything() -> None:
     """The surest box of a sensible size is searched by."""
 
