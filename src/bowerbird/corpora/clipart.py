@@ -29,7 +29,7 @@ _MAX_SLUG = 80
 _MAX_USES = 3
 _NOT_DEPICTIONS = {"cards"}  # folders: four decks of playing cards, nearly the same
 _NOT_FOR_ALL = {"naked", "nude", "sex", "sexy", "stripper"}  # keywords: a demo is shown to everybody
-_ADDRESS = re.compile(r"[\s(<\[-]*\b([\w.+-]+)@[\w-]+\.[\w.-]*\w[)>\]]*")
+_ADDRESS = re.compile(r"[\s(<\[-]*(?:e-?mail:\s*)?\b([\w.+-]+)@[\w-]+\.[\w.-]*\w[)>\]]*")
 _CREDIT = re.compile(r"clip-?art by", re.IGNORECASE)
 _NO_TITLE = {"", "unnamed", "untitled", "new document", "new-document", "no title", "clipart"}
 
@@ -67,13 +67,13 @@ def _find_works(root: Path) -> Iterator[tuple[Path, str]]:
 
 def _read_title(work: str) -> str:
     found = _TITLE.search(_AGENT.sub("", work))  # what is left speaks of the drawing, not of people
-    return _clean(found[1]) if found else ""
+    return _ADDRESS.sub("", _clean(found[1])).strip() if found else ""
 
 
 def _describe(file: Path, path: PurePath, title: str, work: str) -> Original:
     keywords = [_clean(tag).lower() for tag in _KEYWORD.findall(_AGENT.sub("", work))]
     folders = [words(folder) for folder in path.parts[:-1]]
-    tags = [part for tag in [*keywords, *folders] for part in tag.split("/") if slug(part)]
+    tags = [part for tag in [*keywords, *folders] for part in tag.split("/") if slug(part) and "@" not in part]
     creators = [_TITLE.search(agent[0]) for agent in _AGENT.finditer(work) if agent[1] == "creator"]
     creator = next((_without_address(_clean(found[1])) for found in creators if found), "")
     return Original(

@@ -46,6 +46,16 @@ def test_clipart_credits_people_without_their_mail_address(
     assert original.attribution == f"{credited}, Open Clip Art Library"
 
 
+def test_clipart_titles_and_keywords_lose_mail_addresses(tmp_path: Path, clipart: Path) -> None:
+    """An address in a title goes, an address as a title gives way to the file name, and no keyword is one."""
+    write(clipart / "office/a.svg", make_clipart("Phone (email: ada@example.it)", ["phone", "ada@example.it"]))
+    write(clipart / "office/penguin.svg", make_clipart("ada@example.it", []))
+    originals = list(read_clipart(tmp_path))
+
+    assert [original.title for original in originals] == ["Phone", "penguin"]
+    assert originals[0].tags == ("phone", "office")
+
+
 def test_clipart_is_kept_only_if_it_declares_to_be_in_the_public_domain(tmp_path: Path, clipart: Path) -> None:
     """Another licence, none, or no metadata at all leave a drawing out."""
     write(clipart / "a/free.svg", make_clipart("free", []))
