@@ -194,7 +194,7 @@ class RetrievalEngine:
         An item that is there throughout is listed once, whatever is written between pages.
 
         Args:
-            page_size: 0: 100; more than 1000 is 1000.
+            page_size: 0: 100; more than 1000 is 1000. A page of long texts ends earlier, so that it fits a message.
         Raises:
             PageTokenInvalid: not a token of ours, or of another index or filter.
             FilterInvalid: the filter does not fit the fields.
@@ -219,9 +219,10 @@ class RetrievalEngine:
                 for item_id, slot in zip(item_ids, slots, strict=True)
                 if slot is not None and (keep is None or keep[slot])
             ]
-        if len(found) <= size:
+        count = pages.count_fitting(found, size)
+        if count == len(found):
             return found, ""
-        return found[:size], pages.sign(self._catalog.page_key, live.uid, filter, found[size - 1].item_id)
+        return found[:count], pages.sign(self._catalog.page_key, live.uid, filter, found[count - 1].item_id)
 
     def search(
         self,

@@ -11,15 +11,20 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 from bowerbird.errors import PageTokenInvalid
 
 from .disk import sync_directory
+from .fields import FieldValue
 from .filters import Filter
+from .items import Item
 
 _KEY_BYTES = 32
 _MAC_BYTES = 16
+_MAX_PAGE_BYTES = 8 * 1024 * 1024  # half of the message limit: the estimate below need not be exact
+_VALUE_BYTES = 24  # of a number on the wire, and of what surrounds any value
 
 
 def load_key(path: Path) -> bytes:
@@ -72,3 +77,18 @@ def _invalid() -> PageTokenInvalid:
         "page_token: expected the next_page_token of a reply to the same index and filter; begin without one",
         field="page_token",
     )
+
+
+def count_fitting(items: Sequence[Item], most: int) -> int:
+    """How many of the first `most` items fit one message; at least one, if there are any."""
+    size_bytes = 0
+    for count, item in enumerate(items[:most]):
+        size_bytes += len(item.item_id.encode()) + sum(map(_estimate_bytes, item.fields.items()))
+        if size_bytes > _MAX_PAGE_BYTES and count:
+            return count
+    return min(most, len(items))
+
+
+def _estimate_bytes(field: tuple[str, FieldValue]) -> int:
+    name, value = field
+    return _VALUE_BYTES + len(name.encode()) + (len(value.encode()) if isinstance(value, str) else 0)

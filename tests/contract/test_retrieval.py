@@ -327,6 +327,18 @@ def test_page_size_is_coerced(client: RetrievalClient) -> None:
     assert sizes == [100, 1000]
 
 
+def test_pages_of_long_texts_fit_a_message(client: RetrievalClient) -> None:
+    """A thousand items whose texts are larger than a message together come in several pages, each item once."""
+    text = "x" * 30_000
+    for start in range(0, 600, 200):
+        items = [Item(f"{start + n:05d}", ROWS[0], CODES[0], {"text": text}) for n in range(200)]
+        client.upsert(items)
+    first = client.stub.ListItems(pb.ListItemsRequest(index="default", page_size=1000))
+    assert first.next_page_token
+    assert 4 * 2**20 < first.ByteSize() < 16 * 2**20
+    assert [found.item_id for found in client.list_items(page_size=1000)] == [f"{n:05d}" for n in range(600)]
+
+
 def test_page_token_fits_its_request_only(shared: RetrievalClient) -> None:
     """A token with another filter, a changed token, and noise are refused."""
     wanted = pb.Filter(all_of=[pb.Filter.Clause(field="style", op=pb.Filter.OP_EXISTS)])
