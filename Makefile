@@ -13,7 +13,7 @@ JOBS ?= 2
 NATIVE_SOURCES := $(shell find native protos CMakeLists.txt -type f \( -name '*.[ch]pp' -o -name '*.cu' -o -name '*.proto' -o -name 'CMakeLists.txt' \))
 CODE := src services pipelines tests benchmarks
 
-.PHONY: help setup dev demo up down fmt lint types test e2e native cuda asan wheel bench docs proto golden ci clean
+.PHONY: help setup demo up down fmt lint types test e2e native cuda asan wheel bench docs proto ci clean
 
 help: ## show the verbs
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -42,7 +42,6 @@ help: ## show the verbs
 	@touch $@
 
 setup: .venv/dev ## environment in .venv: native module, stubs, tools
-dev: setup
 
 # ---- use ----
 

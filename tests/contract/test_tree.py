@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 SERVICES = sorted(path.name for path in (ROOT / "services").iterdir() if (path / "engine.py").exists())
 KERNELS = sorted(path.stem for path in (ROOT / "native/include/bowerbird").glob("*.hpp"))
 # Headers that are no kernel: what several kernels share.
-SHARED_HEADERS = {"device", "simd", "threads", "top_k"}
+SHARED_HEADERS = {"device", "simd"}
 
 
 def tracked(*patterns: str) -> list[Path]:
