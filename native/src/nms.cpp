@@ -10,12 +10,12 @@
 #include <utility>
 #include <vector>
 
-#include "kernels.hpp"
+#include "nms_loops.hpp"
 
 namespace bowerbird {
 namespace {
 
-constexpr std::size_t padding = 16;  // lanes of the widest kernel
+constexpr std::size_t padding = 16;  // lanes of the widest loop
 constexpr int digit_bits = 11;       // three passes over the 32 bits of a score
 constexpr std::size_t digits = std::size_t{1} << digit_bits;
 
@@ -79,7 +79,7 @@ struct Classes {
     }
 };
 
-// The kept boxes as columns, one stretch a class, each with room for the padding that kernels read. What has not been
+// The kept boxes as columns, one stretch a class, each with room for the padding that the loops read. What has not been
 // written is an empty box at the origin, which overlaps nothing.
 class KeptByClass {
 public:
@@ -118,7 +118,7 @@ private:
 }  // namespace
 
 std::vector<std::int64_t> nms(const NmsRequest& request) {
-    const OverlapKernel overlaps_any = kernels().overlaps_any;
+    const auto overlaps_any = nms_loops().overlaps_any;
     const Classes classes(request);
     KeptByClass kept(classes.sizes);
     std::vector<std::int64_t> survivors;

@@ -1,8 +1,9 @@
 #include <immintrin.h>
 
-#include "kernels.hpp"
+#include "nms_loops.hpp"
 
 namespace bowerbird::avx2 {
+namespace {
 
 bool overlaps_any(const KeptBoxes& kept, const Box& box, float max_iou) {
     const __m256 zero = _mm256_setzero_ps();
@@ -22,5 +23,9 @@ bool overlaps_any(const KeptBoxes& kept, const Box& box, float max_iou) {
     }
     return false;
 }
+
+}  // namespace
+
+const NmsLoops nms_loops{&overlaps_any};
 
 }  // namespace bowerbird::avx2

@@ -1,8 +1,9 @@
 #include <immintrin.h>
 
-#include "kernels.hpp"
+#include "nms_loops.hpp"
 
 namespace bowerbird::avx512 {
+namespace {
 
 bool overlaps_any(const KeptBoxes& kept, const Box& box, float max_iou) {
     const __m512 zero = _mm512_setzero_ps();
@@ -21,5 +22,9 @@ bool overlaps_any(const KeptBoxes& kept, const Box& box, float max_iou) {
     }
     return false;
 }
+
+}  // namespace
+
+const NmsLoops nms_loops{&overlaps_any};
 
 }  // namespace bowerbird::avx512

@@ -1,4 +1,4 @@
-#include "kernels.hpp"
+#include "nms_loops.hpp"
 
 namespace bowerbird::portable {
 namespace {
@@ -6,8 +6,6 @@ namespace {
 float smaller(float a, float b) { return a < b ? a : b; }
 
 float larger(float a, float b) { return a > b ? a : b; }
-
-}  // namespace
 
 bool overlaps_any(const KeptBoxes& kept, const Box& box, float max_iou) {
     for (std::size_t i = 0; i < kept.count; ++i) {
@@ -18,5 +16,9 @@ bool overlaps_any(const KeptBoxes& kept, const Box& box, float max_iou) {
     }
     return false;
 }
+
+}  // namespace
+
+const NmsLoops nms_loops{&overlaps_any};
 
 }  // namespace bowerbird::portable

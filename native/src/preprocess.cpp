@@ -7,8 +7,8 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels.hpp"
 #include "parallel.hpp"
+#include "preprocess_loops.hpp"
 
 namespace bowerbird {
 namespace {
@@ -82,13 +82,13 @@ void fill_band(const PreprocessRequest& request, std::size_t n, const Plan& plan
         for (std::size_t t = 0; t < taps; ++t) {
             rows[t] = image.pixels + static_cast<std::ptrdiff_t>(plan.vertical.starts[y] + t) * image.row_stride;
         }
-        kernels().blend_rows(rows.data(), plan.vertical.weights.data() + y * taps, taps, image.width * 3,
+        preprocess_loops().blend_rows(rows.data(), plan.vertical.weights.data() + y * taps, taps, image.width * 3,
                              blended.data());
         for (std::size_t c = 0; c < 3; ++c) {
             const std::size_t out_channel = request.swap_channels ? 2 - c : c;
             task.planes[c] = out + (n * 3 + out_channel) * plane + y * request.width;
         }
-        kernels().resample_row(task);
+        preprocess_loops().resample_row(task);
     }
 }
 

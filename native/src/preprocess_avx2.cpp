@@ -1,6 +1,6 @@
 #include <immintrin.h>
 
-#include "kernels.hpp"
+#include "preprocess_loops.hpp"
 
 namespace bowerbird::avx2 {
 namespace {
@@ -24,8 +24,6 @@ __m128 resample_pixel(const RowTask& task, std::size_t x) {
     if (t < task.taps) even = _mm_fmadd_ps(_mm_set1_ps(weights[t]), _mm_loadu_ps(pixel + 3 * t), even);
     return _mm_add_ps(even, odd);
 }
-
-}  // namespace
 
 void blend_rows(const std::uint8_t* const* rows, const float* weights, std::size_t taps, std::size_t count,
                 float* out) {
@@ -66,5 +64,9 @@ void resample_row(const RowTask& task) {
         }
     }
 }
+
+}  // namespace
+
+const PreprocessLoops preprocess_loops{&blend_rows, &resample_row};
 
 }  // namespace bowerbird::avx2

@@ -1,6 +1,6 @@
 #include <immintrin.h>
 
-#include "kernels.hpp"
+#include "preprocess_loops.hpp"
 
 namespace bowerbird::avx512 {
 namespace {
@@ -8,8 +8,6 @@ namespace {
 constexpr std::size_t lanes = 16;
 
 __m512 widen(__m128i bytes) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)); }
-
-}  // namespace
 
 void blend_rows(const std::uint8_t* const* rows, const float* weights, std::size_t taps, std::size_t count,
                 float* out) {
@@ -37,6 +35,10 @@ void blend_rows(const std::uint8_t* const* rows, const float* weights, std::size
 }
 
 // Pixels of three channels do not fill wide registers: the 128-bit version is as fast.
-void resample_row(const RowTask& task) { avx2::resample_row(task); }
+void resample_row(const RowTask& task) { avx2::preprocess_loops.resample_row(task); }
+
+}  // namespace
+
+const PreprocessLoops preprocess_loops{&blend_rows, &resample_row};
 
 }  // namespace bowerbird::avx512

@@ -1,6 +1,7 @@
-#include "kernels.hpp"
+#include "preprocess_loops.hpp"
 
 namespace bowerbird::portable {
+namespace {
 
 void blend_rows(const std::uint8_t* const* rows, const float* weights, std::size_t taps, std::size_t count,
                 float* out) {
@@ -21,5 +22,9 @@ void resample_row(const RowTask& task) {
         for (std::size_t c = 0; c < 3; ++c) task.planes[c][x] = sums[c] * task.scale[c] + task.offset[c];
     }
 }
+
+}  // namespace
+
+const PreprocessLoops preprocess_loops{&blend_rows, &resample_row};
 
 }  // namespace bowerbird::portable

@@ -7,15 +7,15 @@
 #include <string>
 #include <vector>
 
-#include "kernels.hpp"
 #include "parallel.hpp"
+#include "rerank_loops.hpp"
 #include "topk.hpp"
 
 namespace bowerbird {
 namespace {
 
 constexpr std::size_t chunk_candidates = 256;  // scored in one kernel call; their scores stay in the cache
-constexpr std::size_t query_padding = 64;      // values; kernels read the query in whole vectors
+constexpr std::size_t query_padding = 64;      // values; the loops read the query in whole vectors
 
 struct Scored {
     float score;
@@ -31,7 +31,7 @@ class QueryRerank {
 public:
     QueryRerank(const RerankRequest& request, std::size_t q)
         : request_(request),
-          dot_(request.row_type == RowType::float32 ? kernels().dot_float32 : kernels().dot_float16),
+          dot_(request.row_type == RowType::float32 ? rerank_loops().dot_float32 : rerank_loops().dot_float16),
           candidates_(request.candidates + q * request.num_candidates),
           query_((request.dimension + query_padding - 1) / query_padding * query_padding),
           best_(std::max<std::size_t>(1, std::min(request.k, request.num_candidates))) {
@@ -71,7 +71,7 @@ private:
     }
 
     const RerankRequest& request_;
-    const DotKernel dot_;
+    void (*const dot_)(const DotTask&, float*);
     const std::int64_t* candidates_;
     std::vector<float> query_;
     std::vector<std::int64_t> ids_;

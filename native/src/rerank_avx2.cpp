@@ -1,7 +1,7 @@
 // Random rows are bound by memory latency: while a row is multiplied, the row a few ahead is prefetched line by line.
 #include <immintrin.h>
 
-#include "kernels.hpp"
+#include "rerank_loops.hpp"
 
 namespace bowerbird::avx2 {
 namespace {
@@ -68,10 +68,12 @@ void dot_all(const DotTask& task, float* scores) {
     }
 }
 
-}  // namespace
-
 void dot_float32(const DotTask& task, float* scores) { dot_all<Float32>(task, scores); }
 
 void dot_float16(const DotTask& task, float* scores) { dot_all<Float16>(task, scores); }
+
+}  // namespace
+
+const RerankLoops rerank_loops{&dot_float32, &dot_float16};
 
 }  // namespace bowerbird::avx2

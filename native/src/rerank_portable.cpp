@@ -1,7 +1,7 @@
 #include <bit>
 #include <cstring>
 
-#include "kernels.hpp"
+#include "rerank_loops.hpp"
 
 namespace bowerbird::portable {
 namespace {
@@ -40,10 +40,12 @@ void dot_all(const DotTask& task, float* scores) {
     }
 }
 
-}  // namespace
-
 void dot_float32(const DotTask& task, float* scores) { dot_all<float>(task, scores); }
 
 void dot_float16(const DotTask& task, float* scores) { dot_all<std::uint16_t>(task, scores); }
+
+}  // namespace
+
+const RerankLoops rerank_loops{&dot_float32, &dot_float16};
 
 }  // namespace bowerbird::portable

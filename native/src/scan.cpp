@@ -9,8 +9,8 @@
 #include <cstring>
 #include <vector>
 
-#include "kernels.hpp"
 #include "parallel.hpp"
+#include "scan_loops.hpp"
 #include "topk.hpp"
 
 namespace bowerbird {
@@ -68,7 +68,7 @@ private:
 class RangeScan {
 public:
     RangeScan(const ScanRequest& request, Range range)
-        : request_(request), range_(range), words_(request.code_bytes / 8), kernels_(kernels()) {}
+        : request_(request), range_(range), words_(request.code_bytes / 8), loops_(scan_loops()) {}
 
     void run(std::vector<QueryState>& queries) {
         const std::size_t fitting = block_bytes / request_.code_bytes / 64 * 64;
@@ -96,9 +96,9 @@ private:
     void scan_block(Range block, const std::uint64_t* mask, std::vector<QueryState>& queries) {
         const std::size_t count = block.end - block.begin;
         for (QueryState& state : queries) {
-            kernels_.hamming(code(block.begin), count, words_, state.query(), distances_.data());
+            loops_.hamming(code(block.begin), count, words_, state.query(), distances_.data());
             const std::size_t hits =
-                kernels_.below(distances_.data(), count, state.limit(), mask, positions_.data());
+                loops_.below(distances_.data(), count, state.limit(), mask, positions_.data());
             for (std::size_t i = 0; i < hits; ++i) {
                 state.push(distances_[positions_[i]], block.begin + positions_[i]);
             }
@@ -111,7 +111,7 @@ private:
                 const std::size_t index = block.begin + w * 64 + static_cast<std::size_t>(std::countr_zero(word));
                 for (QueryState& state : queries) {
                     std::uint16_t distance = 0;
-                    kernels_.hamming(code(index), 1, words_, state.query(), &distance);
+                    loops_.hamming(code(index), 1, words_, state.query(), &distance);
                     state.push(distance, index);
                 }
             }
@@ -123,7 +123,7 @@ private:
     const ScanRequest& request_;
     const Range range_;
     const std::size_t words_;
-    const Kernels& kernels_;
+    const ScanLoops& loops_;
     std::array<std::uint16_t, max_block_codes> distances_;
     std::array<std::uint16_t, max_block_codes> positions_;
 };

@@ -1,6 +1,6 @@
 #include <immintrin.h>
 
-#include "kernels.hpp"
+#include "scan_loops.hpp"
 
 namespace bowerbird::avx2 {
 namespace {
@@ -88,8 +88,6 @@ void hamming_any(const std::uint8_t* codes, std::size_t count, std::size_t words
     }
 }
 
-}  // namespace
-
 void hamming(const std::uint8_t* codes, std::size_t count, std::size_t words, const std::uint8_t* query,
              std::uint16_t* distances) {
     if (words == 4) return hamming_256(codes, count, query, distances);
@@ -120,5 +118,9 @@ std::size_t below(const std::uint16_t* distances, std::size_t count, std::uint16
     }
     return hits;
 }
+
+}  // namespace
+
+const ScanLoops scan_loops{&hamming, &below};
 
 }  // namespace bowerbird::avx2

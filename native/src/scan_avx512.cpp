@@ -1,6 +1,6 @@
 #include <immintrin.h>
 
-#include "kernels.hpp"
+#include "scan_loops.hpp"
 
 namespace bowerbird::avx512 {
 namespace {
@@ -93,8 +93,6 @@ void hamming_long(const std::uint8_t* codes, std::size_t count, std::size_t word
     }
 }
 
-}  // namespace
-
 void hamming(const std::uint8_t* codes, std::size_t count, std::size_t words, const std::uint8_t* query,
              std::uint16_t* distances) {
     switch (words) {
@@ -122,5 +120,9 @@ std::size_t below(const std::uint16_t* distances, std::size_t count, std::uint16
     }
     return hits;
 }
+
+}  // namespace
+
+const ScanLoops scan_loops{&hamming, &below};
 
 }  // namespace bowerbird::avx512

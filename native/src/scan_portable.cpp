@@ -1,6 +1,6 @@
 #include <cstring>
 
-#include "kernels.hpp"
+#include "scan_loops.hpp"
 
 namespace bowerbird::portable {
 namespace {
@@ -13,8 +13,6 @@ int count_ones(std::uint64_t bits) {
     bits = (bits + (bits >> 4)) & 0x0F0F0F0F0F0F0F0FU;
     return static_cast<int>(bits * 0x0101010101010101U >> 56);
 }
-
-}  // namespace
 
 void hamming(const std::uint8_t* codes, std::size_t count, std::size_t words, const std::uint8_t* query,
              std::uint16_t* distances) {
@@ -40,5 +38,9 @@ std::size_t below(const std::uint16_t* distances, std::size_t count, std::uint16
     }
     return hits;
 }
+
+}  // namespace
+
+const ScanLoops scan_loops{&hamming, &below};
 
 }  // namespace bowerbird::portable

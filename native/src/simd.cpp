@@ -4,9 +4,6 @@
 #include <atomic>
 #include <stdexcept>
 
-#include "kernels.hpp"
-#include "levels.hpp"
-
 namespace bowerbird {
 namespace {
 
@@ -44,7 +41,5 @@ void use_level(const std::string& name) {
     }
     level_in_use().store(*found);
 }
-
-const Kernels& kernels() { return table_of(current_level()); }
 
 }  // namespace bowerbird

@@ -13,7 +13,7 @@ enum class SimdLevel { portable, avx2, avx512 };
 std::string_view name_of(SimdLevel level);
 
 // The levels this processor can run, lowest first; portable is always there.
-// avx2 needs AVX2, FMA, F16C; avx512 needs F, BW, DQ, VL and VPOPCNTDQ on top (Ice Lake, Zen 4 and later).
+// avx2 needs AVX2, FMA, F16C; avx512 needs F, BW, DQ, VL, VNNI and VPOPCNTDQ on top (Ice Lake, Zen 4 and later).
 std::vector<SimdLevel> available_levels();
 
 // The level in use: the highest available one unless use_level was called.

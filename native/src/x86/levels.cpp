@@ -1,6 +1,6 @@
-#include "levels.hpp"
-
 #include <cpuid.h>
+
+#include "bowerbird/simd.hpp"
 
 namespace bowerbird {
 namespace {
@@ -21,19 +21,10 @@ std::vector<SimdLevel> available_levels() {
     if (avx2) levels.push_back(SimdLevel::avx2);
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512vpopcntdq")) {
+        __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vpopcntdq")) {
         levels.push_back(SimdLevel::avx512);
     }
     return levels;
-}
-
-const Kernels& table_of(SimdLevel level) {
-    switch (level) {
-        case SimdLevel::avx512: return avx512::table;
-        case SimdLevel::avx2: return avx2::table;
-        case SimdLevel::portable: break;
-    }
-    return portable::table;
 }
 
 }  // namespace bowerbird
