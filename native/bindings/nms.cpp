@@ -9,25 +9,24 @@ namespace {
 
 constexpr std::int64_t max_boxes = 0xFFFFFFFF;
 
-const std::int64_t* class_ids(const py::object& classes, py::ssize_t num_boxes) {
-    if (classes.is_none()) return nullptr;
-    const auto array = py::reinterpret_borrow<py::array>(classes);
-    const std::int64_t* ids = elements<std::int64_t>(array, 1, "classes");
-    require_length(array, 0, num_boxes, "classes");
-    return ids;
-}
-
-py::array_t<std::int64_t> run(const py::array& boxes, const py::array& scores, double max_iou,
-                              const py::object& classes) {
+py::object run(const py::object& where, const py::object& boxes_, const py::object& scores_, double max_iou,
+               const py::object& classes_) {
+    const Place place(where);
+    const Tensor boxes = place.tensor(boxes_, "boxes"), scores = place.tensor(scores_, "scores");
+    Tensor classes;
     NmsRequest request{};
     request.boxes = elements<float>(boxes, 2, "boxes");
     require_length(boxes, 1, 4, "boxes");
-    request.num_boxes = require_between(boxes.shape(0), 0, max_boxes, "boxes: number");
-    require_finite(request.boxes, request.num_boxes * 4, "boxes");
+    request.num_boxes = require_between(boxes.shape[0], 0, max_boxes, "boxes: number");
+    require_finite(boxes, "boxes");
     request.scores = elements<float>(scores, 1, "scores");
-    require_length(scores, 0, boxes.shape(0), "scores");
-    require_finite(request.scores, request.num_boxes, "scores");
-    request.classes = class_ids(classes, boxes.shape(0));
+    require_length(scores, 0, request.num_boxes, "scores");
+    require_finite(scores, "scores");
+    if (!classes_.is_none()) {
+        classes = place.tensor(classes_, "classes");
+        request.classes = elements<std::int64_t>(classes, 1, "classes");
+        require_length(classes, 0, request.num_boxes, "classes");
+    }
     if (!(max_iou >= 0.0 && max_iou <= 1.0)) {
         throw py::value_error("max_iou: expected 0 to 1, got " + std::to_string(max_iou));
     }
@@ -38,9 +37,9 @@ py::array_t<std::int64_t> run(const py::array& boxes, const py::array& scores, d
         const py::gil_scoped_release released;
         survivors = nms(request);
     }
-    py::array_t<std::int64_t> indices(static_cast<py::ssize_t>(survivors.size()));
-    std::copy(survivors.begin(), survivors.end(), indices.mutable_data());
-    return indices;
+    const Tensor indices = place.empty({static_cast<std::int64_t>(survivors.size())}, Element::int64);
+    std::copy(survivors.begin(), survivors.end(), static_cast<std::int64_t*>(indices.data));
+    return indices.owner;
 }
 
 }  // namespace

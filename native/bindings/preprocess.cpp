@@ -1,5 +1,7 @@
 #include "bowerbird/preprocess.hpp"
 
+#include <algorithm>
+
 #include "arguments.hpp"
 
 namespace bowerbird::bindings {
@@ -7,41 +9,45 @@ namespace {
 
 constexpr std::int64_t max_side = 1 << 20;
 
-PixelView pixel_view(const py::array& image, const char* name) {
-    require_dtype(image, py::dtype::of<std::uint8_t>(), name);
+PixelView pixel_view(const Tensor& image, const char* name) {
+    require_element(image, Element::uint8, name);
     require_rank(image, 3, name);
     require_length(image, 2, 3, name);
     PixelView view{};
-    view.height = require_between(image.shape(0), 1, max_side, name);
-    view.width = require_between(image.shape(1), 1, max_side, name);
-    if (image.strides(2) != 1 || (image.strides(1) != 3 && image.shape(1) > 1)) {
-        throw py::value_error(std::string(name) + ": expected the pixels of a row without gaps, got strides " +
-                              py::str(image.attr("strides")).cast<std::string>() +
-                              "; pass numpy.ascontiguousarray(image)");
+    view.height = require_between(image.shape[0], 1, max_side, name);
+    view.width = require_between(image.shape[1], 1, max_side, name);
+    if (image.strides[2] != 1 || (image.strides[1] != 3 && view.width > 1)) {
+        throw py::value_error(std::string(name) + ": expected the pixels of a row without gaps, got pixel and channel " +
+                              "strides " + std::to_string(image.strides[1]) + " and " +
+                              std::to_string(image.strides[2]) + "; pass a contiguous copy");
     }
-    view.pixels = static_cast<const std::uint8_t*>(image.data());
-    view.row_stride = image.strides(0);
+    view.pixels = static_cast<const std::uint8_t*>(image.data);
+    view.row_stride = image.strides[0];
     return view;
 }
 
-void run(const py::list& images, const py::array& mean, const py::array& std, bool swap_channels, py::array& out,
-         std::int64_t num_threads) {
+void run(const py::object& where, const py::list& images, const py::object& mean, const py::object& std,
+         bool swap_channels, const py::object& out_, std::int64_t num_threads) {
+    const Place place(where), on_host((py::none()));
     PreprocessRequest request{};
+    std::vector<Tensor> views;
     for (std::size_t i = 0; i < images.size(); ++i) {
         const std::string name = "images[" + std::to_string(i) + "]";
-        request.images.push_back(pixel_view(py::reinterpret_borrow<py::array>(images[i]), name.c_str()));
+        views.push_back(place.tensor(images[i], name.c_str()));
+        request.images.push_back(pixel_view(views.back(), name.c_str()));
     }
-    elements<float>(out, 4, "out");
-    require_length(out, 0, static_cast<py::ssize_t>(images.size()), "out");
+    const Tensor out = place.tensor(out_, "out");
+    auto* values = elements<float>(out, 4, "out");
+    require_length(out, 0, images.size(), "out");
     require_length(out, 1, 3, "out");
-    if (!out.writeable()) throw py::value_error("out: expected a writable array, got a read-only one");
-    request.height = length(out, 2);
-    request.width = length(out, 3);
-    std::copy_n(elements<float>(mean, 1, "mean"), 3, request.mean.begin());
-    std::copy_n(elements<float>(std, 1, "std"), 3, request.std.begin());
+    require_writable(out, "out");
+    request.height = out.length(2);
+    request.width = out.length(3);
+    const Tensor means = on_host.tensor(mean, "mean"), deviations = on_host.tensor(std, "std");
+    std::copy_n(elements<float>(means, 1, "mean"), 3, request.mean.begin());
+    std::copy_n(elements<float>(deviations, 1, "std"), 3, request.std.begin());
     request.swap_channels = swap_channels;
     request.num_threads = require_between(num_threads, 1, max_threads, "num_threads");
-    float* values = static_cast<float*>(out.mutable_data());
     const py::gil_scoped_release released;
     preprocess(request, values);
 }

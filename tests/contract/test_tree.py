@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bowerbird import errors
+from bowerbird import errors, native
 
 ROOT = Path(__file__).parents[2]
 SERVICES = sorted(path.name for path in (ROOT / "services").iterdir() if (path / "engine.py").exists())
@@ -43,11 +43,15 @@ def test_the_four_services_of_today_are_there() -> None:
 
 @pytest.mark.parametrize("kernel", sorted(set(KERNELS) - SHARED_HEADERS))
 def test_a_kernel_has_one_stem_everywhere(kernel: str) -> None:
-    """Header, source, binding, reference, property test and benchmark row share one word."""
-    assert list((ROOT / "native/src").glob(f"{kernel}*.cpp")), "no source"
+    """Header, sources, binding, entry point, reference, property test and benchmark rows share one word."""
+    assert (ROOT / f"native/src/{kernel}.cpp").is_file(), "no source"
+    levels = {path.stem for path in (ROOT / "native/src").glob(f"{kernel}_*.cpp")}
+    assert levels in (set(), {f"{kernel}_{level}" for level in ("portable", "avx2", "avx512")}), "a level is missing"
     assert (ROOT / f"native/bindings/{kernel}.cpp").is_file(), "no binding"
     assert (ROOT / f"src/bowerbird/native/reference/{kernel}.py").is_file(), "no reference"
+    assert (ROOT / f"src/bowerbird/native/kernels/{kernel}.py").is_file(), "no Python entry point"
     assert (ROOT / f"tests/property/test_native_{kernel}.py").is_file(), "no property test"
+    assert callable(getattr(native, kernel))
     assert kernel in (ROOT / "benchmarks/bench_native.py").read_text(), "no benchmark row"
 
 

@@ -1,8 +1,9 @@
 """The compiled kernels: Hamming scan, exact re-ranking, non-maximum suppression, picture preprocessing.
 
-Every function takes arrays without copying them (numpy arrays, memory-mapped ones too, anything with `__dlpack__` on
-the CPU, any buffer), releases the GIL while it computes, and uses one thread unless told otherwise. The instruction
-set is the best one of the processor; the environment variable BOWERBIRD_SIMD (portable, avx2 or avx512) overrides it.
+Every function takes arrays without copying them (NumPy arrays, memory-mapped ones too, anything with `__dlpack__`, any
+buffer), computes where the first of them lies, and gives results of that one's library (see `places`). On the host it
+releases the GIL while it computes, and uses one thread unless told otherwise. The instruction set is the best one of
+the processor; the environment variable BOWERBIRD_SIMD (portable, avx2 or avx512) overrides it.
 `bowerbird.native.reference` holds the same functions in plain NumPy: the oracle of the tests, never a fallback.
 """
 

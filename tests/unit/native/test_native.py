@@ -7,16 +7,12 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bowerbird import native
 from bowerbird.native import _core
-
-ROOT = Path(__file__).resolve().parents[3]
-OPS = ("nms", "preprocess", "rerank", "scan")
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -117,23 +113,3 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert run_python(code).stdout.strip() == "7"
-
-
-@pytest.mark.parametrize("op", OPS)
-def test_one_word_names_a_kernel_everywhere(op: str) -> None:
-    """Header, sources of all levels, binding, reference and test of a kernel carry its name."""
-    expected = [
-        f"native/include/bowerbird/{op}.hpp",
-        f"native/src/{op}.cpp",
-        *(f"native/src/{op}_{level}.cpp" for level in ("portable", "avx2", "avx512")),
-        f"native/bindings/{op}.cpp",
-        f"src/bowerbird/native/reference/{op}.py",
-        f"tests/property/test_native_{op}.py",
-    ]
-    assert [path for path in expected if not (ROOT / path).is_file()] == []
-    assert callable(getattr(native, op))
-
-
-def test_no_kernel_lacks_a_name() -> None:
-    """The list of kernels above is complete."""
-    assert {path.stem for path in (ROOT / "native/bindings").glob("*.cpp")} - {"module"} == set(OPS)

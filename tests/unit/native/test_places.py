@@ -1,0 +1,84 @@
+"""Results come from the library of the first argument, on the memory where it lies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bowerbird import native
+from bowerbird.native import places
+
+CODES = np.random.default_rng(3).integers(0, 256, (50, 16), dtype=np.uint8)
+
+
+class Shelf:
+    """An array of a library of its own, around a NumPy array."""
+
+    def __init__(self, array: np.ndarray, device: tuple[int, int] = (1, 0)) -> None:
+        self.array, self.device = array, device
+
+    def __dlpack__(self, **wanted: Any) -> Any:
+        return self.array.__dlpack__(**wanted)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.device
+
+
+class OldShelf(Shelf):
+    """A producer from before DLPack 1."""
+
+    def __dlpack__(self, *, stream: Any = None) -> Any:  # type: ignore[override]
+        return self.array.__dlpack__(stream=stream)
+
+
+class ShelfPlace:
+    device, stream = places.HOST, 0
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Shelf:
+        return Shelf(np.empty(shape, dtype))
+
+
+def test_numpy_gives_numpy() -> None:
+    """Arrays and buffers give NumPy arrays."""
+    for codes in (CODES, Shelf(CODES), OldShelf(CODES)):
+        distances, indices = native.scan(codes, CODES[:2], 3)
+        assert type(distances) is type(indices) is np.ndarray
+        assert indices[:, 0].tolist() == [0, 1]
+
+
+def test_a_known_library_makes_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first argument's library makes them; the others may come from anywhere on the same memory."""
+    monkeypatch.setitem(places.LIBRARIES, __name__.partition(".")[0], lambda array: ShelfPlace())
+    distances, indices = native.scan(Shelf(CODES), CODES[:2], 3)
+    assert type(distances) is type(indices) is Shelf
+    np.testing.assert_array_equal(indices.array, native.scan(CODES, CODES[:2], 3)[1])
+
+
+def test_a_device_of_an_unknown_library_is_refused() -> None:
+    """Without its library there is no stream and no memory for results."""
+    with pytest.raises(TypeError, match=r"expected a CUDA array of torch or cupy, got .*Shelf"):
+        native.scan(Shelf(CODES, device=(2, 0)), CODES[:2], 3)
+
+
+def test_a_device_that_kernels_do_not_know_is_refused() -> None:
+    """Neither CPU nor CUDA."""
+    torch = pytest.importorskip("torch", reason="needs torch: pip install 'bowerbird[train]'")
+    with pytest.raises(TypeError, match="expected a torch tensor on the CPU or a CUDA device, got one on meta"):
+        native.scan(torch.empty(50, 16, dtype=torch.uint8, device="meta"), CODES[:2], 3)
+
+
+def test_torch_gives_torch() -> None:
+    """Tensors on the CPU are read and made without a copy."""
+    torch = pytest.importorskip("torch", reason="needs torch: pip install 'bowerbird[train]'")
+    distances, indices = native.scan(torch.from_numpy(CODES), torch.from_numpy(CODES[:2].copy()), 3)
+    assert (distances.dtype, indices.dtype) == (torch.int32, torch.int64)
+    np.testing.assert_array_equal(indices.numpy(), native.scan(CODES, CODES[:2], 3)[1])
+
+
+def test_a_tensor_that_requires_a_gradient_is_refused() -> None:
+    """No gradient flows through a kernel: the caller must say that none is wanted."""
+    torch = pytest.importorskip("torch", reason="needs torch: pip install 'bowerbird[train]'")
+    with pytest.raises(TypeError, match=r"scores: its memory cannot be shared: .*gradient"):
+        native.nms(np.zeros((2, 4), np.float32), torch.zeros(2, requires_grad=True), max_iou=0.5)
