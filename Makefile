@@ -41,6 +41,10 @@ help: ## show the verbs
 	$(BIN)/python -m pip install --quiet --no-build-isolation -e '.[dev]'
 	@touch $@
 
+.venv/bench: .venv/dev
+	$(BIN)/python -m pip install --quiet --no-build-isolation -e '.[dev,bench]'
+	@touch $@
+
 setup: .venv/dev ## environment in .venv: native module, stubs, tools
 
 # ---- use ----
@@ -95,7 +99,7 @@ asan: .venv/dev ## native tests under AddressSanitizer and UndefinedBehaviorSani
 wheel: .venv/build-tools ## build the wheel, install it clean, serve from it without torch and without this tree
 	bash tests/wheel/run.sh
 
-bench: .venv/dev ## benchmarks: all, or WHAT=native|rpc|search|embed|index|search_by_image
+bench: .venv/bench ## benchmarks: all, or WHAT=native|native-gpu|rpc|search|embed|index|search-by-image
 	$(BIN)/python -m benchmarks $(WHAT)
 
 docs: .venv/dev ## check the pages: links, commands, reasons

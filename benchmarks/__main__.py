@@ -1,8 +1,11 @@
-"""Run benchmarks: `python -m benchmarks [native|rpc|search|embed|index|search_by_image ...]`; none named: all."""
+"""Run benchmarks, each in a process of its own: `python -m benchmarks [--quick] [--json] [NAME ...]`; none named: all.
+
+A name is `native`, `native-gpu`, `rpc`, `search`, `embed`, `index` or `search-by-image`.
+"""
 
 from __future__ import annotations
 
-import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,15 +14,18 @@ KNOWN = sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*
 
 
 def main() -> int:
-    """0 after every named benchmark has run."""
-    names, sys.argv = sys.argv[1:] or KNOWN, sys.argv[:1]
-    unknown = sorted(set(names) - set(KNOWN))
-    if unknown:
+    """0 after every named benchmark has run; the exit status of the first that failed."""
+    switches = [argument for argument in sys.argv[1:] if argument.startswith("-")]
+    names = [argument.replace("-", "_") for argument in sys.argv[1:] if argument not in switches] or KNOWN
+    if unknown := sorted(set(names) - set(KNOWN)):
         print(f"unknown benchmark {', '.join(unknown)}; known: {', '.join(KNOWN)}", file=sys.stderr)
         return 2
     for name in names:
-        print(f"== {name}")
-        runpy.run_module(f"benchmarks.bench_{name}", run_name="__main__")
+        if "--json" not in switches:
+            print(f"== {name}", flush=True)
+        status = subprocess.run([sys.executable, "-m", f"benchmarks.bench_{name}", *switches], check=False).returncode
+        if status:
+            return status
     return 0
 
 

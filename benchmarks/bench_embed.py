@@ -138,7 +138,7 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    options = report.parse_arguments(__doc__)
+    options = report.make_parser(__doc__).parse_args()
     requests, rounds = (QUICK_REQUESTS, QUICK_ROUNDS) if options.quick else (REQUESTS, ROUNDS)
     config, threads = EmbedderConfig(), cpu_budget()
     engine = EmbedderEngine(config, PictureCache(0))

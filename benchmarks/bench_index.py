@@ -186,10 +186,8 @@ def add(spent: list[Spent]) -> Spent:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, metavar="N", help=f"pictures ({PICTURES})")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PICTURES} pictures")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+    parser = report.make_parser(__doc__)
+    parser.add_argument("--items", type=int, metavar="N", help=f"pictures ({PICTURES}, quick {QUICK_PICTURES})")
     return parser.parse_args()
 
 

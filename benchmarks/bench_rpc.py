@@ -185,7 +185,7 @@ def compare(name: str, message: str, samples: dict[str, list[float]], ours: str,
 
 
 def main() -> None:
-    arguments = report.parse_arguments(__doc__)
+    arguments = report.make_parser(__doc__).parse_args()
     rounds, calls = (QUICK_ROUNDS, QUICK_CALLS) if arguments.quick else (ROUNDS, CALLS)
     picture = bytes(range(256)) * (PICTURE_BYTES // 256)
     contenders = {kind: Contender(kind) for kind in SERVERS}

@@ -11,7 +11,6 @@ does not read the store.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import tempfile
 import time
@@ -45,12 +44,10 @@ INDEX = "bench"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = report.make_parser(__doc__)
     parser.add_argument(
         "--items", type=int, default=0, help=f"items of the index (default {ITEMS}, quick {QUICK_ITEMS})"
     )
-    parser.add_argument("--quick", action="store_true", help="fewer items and samples")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     arguments = parser.parse_args()
     items = arguments.items or (QUICK_ITEMS if arguments.quick else ITEMS)
     repeats = QUICK_REPEATS if arguments.quick else REPEATS

@@ -195,7 +195,7 @@ def measure_cold_start(data_dir: Path, starts: int) -> report.Row:
 
 
 def main() -> None:
-    arguments = report.parse_arguments(__doc__)
+    arguments = report.make_parser(__doc__).parse_args()
     calls, starts = (QUICK_CALLS, QUICK_STARTS) if arguments.quick else (CALLS, STARTS)
     cache = PictureCache(256 << 20)
     detector, embedder = DetectorEngine(DetectorConfig(), cache), EmbedderEngine(EmbedderConfig(), cache)

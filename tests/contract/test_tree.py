@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import bench_native
 from bowerbird import errors, native
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +44,7 @@ def test_the_four_services_of_today_are_there() -> None:
 
 @pytest.mark.parametrize("kernel", sorted(set(KERNELS) - SHARED_HEADERS))
 def test_a_kernel_has_one_stem_everywhere(kernel: str) -> None:
-    """Header, sources, binding, entry point, reference, property test and benchmark rows share one word."""
+    """Header, sources, binding, entry point, reference, property test and benchmark share one word."""
     assert (ROOT / f"native/src/{kernel}.cpp").is_file(), "no source"
     levels = {path.stem for path in (ROOT / "native/src").glob(f"{kernel}_*.cpp")}
     assert levels in (set(), {f"{kernel}_{level}" for level in ("portable", "avx2", "avx512")}), "a level is missing"
@@ -52,7 +53,8 @@ def test_a_kernel_has_one_stem_everywhere(kernel: str) -> None:
     assert (ROOT / f"src/bowerbird/native/kernels/{kernel}.py").is_file(), "no Python entry point"
     assert (ROOT / f"tests/property/test_native_{kernel}.py").is_file(), "no property test"
     assert callable(getattr(native, kernel))
-    assert kernel in (ROOT / "benchmarks/bench_native.py").read_text(), "no benchmark row"
+    assert (ROOT / f"benchmarks/native/{kernel}.py").is_file(), "no benchmark"
+    assert kernel in bench_native.KERNELS, "its benchmark is not run"
 
 
 def test_modules_are_named_by_topic() -> None:

@@ -1,0 +1,214 @@
+"""Probes of what one thread of this machine can do at best, to be timed in turns with a kernel.
+
+Each function tries the variants of its probe, and returns a closure of the fastest, or None (and says so once) where
+there is no C++ compiler or no probe for the processor. ctypes releases the GIL around the call.
+
+Run: python -m benchmarks.native.floors   (prints the figures of this machine)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks import report
+
+HERE = Path(__file__).parent
+BUILD = report.REPOSITORY / "build/benchmarks"
+FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared")
+STREAMS, STREAM_AHEAD_BYTES = (1, 2, 4, 8, 16), (0, 1024, 4096)
+GATHER_AHEAD_BYTES = (0, 1024, 2048, 4096, 8192, 16384)
+GATHER_TRIAL = 8192  # rows
+TILES = ((4, 1), (4, 2), (8, 1), (8, 2), (16, 1))  # queries, groups of codes
+BLOCK_BYTES = 16 << 10  # of codes: half of the smallest L1 cache
+TRIALS = 7
+MOST_AVX2_WORDS = 31
+
+Array = npt.NDArray[Any]
+Probe = Callable[[], object]
+
+
+def sequential_read(array: Array) -> Probe | None:
+    """Reads the contiguous array from begin to end."""
+    if not array.flags.c_contiguous:
+        raise ValueError("array: expected a contiguous one")
+    library = load("floors.cpp")
+    if library is None:
+        return None
+
+    def variant(streams: int, ahead: int) -> Probe:
+        return lambda: library.sequential_read(_address(array), _size(array.nbytes), streams, _size(ahead))
+
+    return _fastest(variant(*how) for how in itertools.product(STREAMS, STREAM_AHEAD_BYTES))
+
+
+def gather_read(rows: Array, ids: Iterator[Array]) -> Probe | None:
+    """Reads whole rows by id, the next ids at each call, with software prefetch.
+
+    Args:
+        rows: (N, D), contiguous, a row of a multiple of 16 bytes.
+        ids: endless; int64 arrays of any shape, values in [0, N). `itertools.cycle` over enough of them keeps the rows
+            out of the caches.
+    """
+    row_bytes = rows.nbytes // len(rows)
+    if row_bytes % 16 or not rows.flags.c_contiguous:
+        raise ValueError(f"rows: expected contiguous ones of a multiple of 16 bytes, got {row_bytes} bytes")
+    library = load("floors.cpp")
+    if library is None:
+        return None
+    rng = np.random.default_rng(0)
+
+    def gather(batch: Array, ahead: int) -> object:
+        batch = np.ascontiguousarray(batch, np.int64)
+        return library.gather_read(_address(rows), _size(row_bytes), _address(batch), _size(batch.size), _size(ahead))
+
+    def trial(ahead: int) -> Probe:
+        fresh = iter(rng.integers(0, len(rows), (TRIALS + 1, GATHER_TRIAL)))
+        return lambda: gather(next(fresh), ahead)
+
+    distances = sorted({-(-ahead // row_bytes) for ahead in GATHER_AHEAD_BYTES})
+    seconds = _seconds([trial(ahead) for ahead in distances])
+    best = distances[seconds.index(min(seconds))]
+    return lambda: gather(next(ids), best)
+
+
+def tiled_popcount(num_codes: int, code_bytes: int, num_queries: int) -> Probe | None:
+    """Counts the differing bits of num_codes x num_queries pairs, of operands that never leave the L1 cache.
+
+    It is a floor of the arithmetic alone: no distance is kept, and nothing is compared with a threshold.
+    """
+    if code_bytes % 8:
+        raise ValueError(f"code_bytes: expected a multiple of 8, got {code_bytes}")
+    words = code_bytes // 8
+    source = popcount_source(words)
+    library = load(source) if source is not None else None
+    if library is None:
+        return None
+    rng = np.random.default_rng(0)
+    lanes = int(library.popcount_lanes())
+    groups = max(2, BLOCK_BYTES // (code_bytes * lanes) // 2 * 2)
+    block = rng.integers(0, 2**63, groups * lanes * words, dtype=np.uint64)
+    queries = rng.integers(0, 2**63, max(tile for tile, _ in TILES) * words, dtype=np.uint64)
+
+    def variant(tile: int, unroll: int, pairs: int) -> Probe:
+        rounds = -(-pairs // (groups * lanes * tile))
+        return lambda: library.popcount_tiles(
+            _address(block), _size(groups), _address(queries), _size(words), _size(rounds), tile, unroll
+        )
+
+    seconds = _seconds([variant(*how, 1 << 20) for how in TILES])
+    return variant(*TILES[seconds.index(min(seconds))], num_codes * num_queries)
+
+
+def popcount_source(words: int) -> str | None:
+    """The source file of the popcount for codes of so many words on this processor."""
+    flags = _processor_flags()
+    if "avx512_vpopcntdq" in flags:
+        return "popcount_avx512.cpp"
+    if "avx2" in flags and words <= MOST_AVX2_WORDS:
+        return "popcount_avx2.cpp"
+    _note("no floor of the popcount: it is written for AVX-512 VPOPCNTDQ, and for AVX2 up to 31 words a code")
+    return None
+
+
+@functools.cache
+def load(source: str) -> ctypes.CDLL | None:
+    """The probes of one source file, compiled unless they were; None where that cannot be done."""
+    compiler = os.environ.get("CXX") or shutil.which("c++")
+    if compiler is None:
+        _note("no floors: no C++ compiler (c++) was found")
+        return None
+    BUILD.mkdir(parents=True, exist_ok=True)
+    texts = b"".join(path.read_bytes() for path in sorted(HERE.glob("*.[ch]pp")))
+    digest = hashlib.sha256(texts + " ".join([compiler, *FLAGS, *_processor_flags()]).encode()).hexdigest()[:16]
+    path = BUILD / f"{Path(source).stem}-{digest}.so"
+    if not path.exists():
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        subprocess.run([compiler, *FLAGS, str(HERE / source), "-o", str(unfinished)], check=True)
+        unfinished.rename(path)
+    library = ctypes.CDLL(str(path))
+    for name in ("sequential_read", "gather_read", "popcount_tiles"):
+        if hasattr(library, name):
+            getattr(library, name).restype = ctypes.c_uint64
+    return library
+
+
+def _fastest(probes: Iterable[Probe]) -> Probe:
+    tried = list(probes)
+    seconds = _seconds(tried)
+    return tried[seconds.index(min(seconds))]
+
+
+def _seconds(probes: list[Probe]) -> list[float]:
+    """The shortest of TRIALS times of each, taken in turns after one call to warm up."""
+    best = [float("inf")] * len(probes)
+    for probe in probes:
+        probe()
+    for _ in range(TRIALS):
+        for i, probe in enumerate(probes):
+            start = time.perf_counter()
+            probe()
+            best[i] = min(best[i], time.perf_counter() - start)
+    return best
+
+
+def _address(array: Array) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def _size(value: int) -> ctypes.c_size_t:
+    return ctypes.c_size_t(value)
+
+
+@functools.cache
+def _processor_flags() -> tuple[str, ...]:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
+    return tuple(sorted(flags.split()))
+
+
+@functools.cache
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def main() -> None:
+    """Print bandwidth, time a gathered row and time a pair of codes, minimum / median."""
+    size = 1 << 30
+    data = np.ones(size // 8, np.uint64)
+    _print("sequential read, 1 GiB", sequential_read(data), lambda seconds: f"{size / seconds / 1e9:.1f} GB/s")
+    rng = np.random.default_rng(1)
+    count = 64_000
+    for row_bytes in (256, 512, 768, 1024, 1536, 2560, 3072):
+        rows = data[: len(data) // (row_bytes // 8) * (row_bytes // 8)].reshape(-1, row_bytes // 8)
+        ids = itertools.cycle(rng.integers(0, len(rows), (16, count)))
+        _print(f"gather of {row_bytes} B", gather_read(rows, ids), lambda seconds: f"{seconds / count * 1e9:.1f} ns")
+    for bits in (256, 1024):
+        pairs = 1 << 22
+        probe = tiled_popcount(pairs, bits // 8, 1)
+        _print(f"popcount of a pair of {bits} bits", probe, lambda seconds: f"{seconds / (1 << 22) * 1e9:.3f} ns")
+
+
+def _print(name: str, probe: Probe | None, show: Callable[[float], str]) -> None:
+    if probe is None:
+        return
+    seconds = sorted(report.interleave({name: probe}, 21)[name])
+    print(f"{name}: {show(seconds[0])} best, {show(seconds[len(seconds) // 2])} median")
+
+
+if __name__ == "__main__":
+    main()
