@@ -82,6 +82,10 @@ private:
 }  // namespace
 
 void rerank(const RerankRequest& request, float* scores, std::int64_t* indices) {
+    const bool narrow = request.row_type == RowType::bfloat16 || request.row_type == RowType::int8;
+    if (narrow || request.offsets != nullptr || request.metric != Metric::inner_product) {
+        throw std::invalid_argument("rerank: the host computes inner products of float rows and dense lists only");
+    }
     parallel_for(request.num_queries, request.num_threads, [&](std::size_t q) {
         const std::vector<Scored> best = QueryRerank(request, q).run();
         float* score = scores + q * request.k;

@@ -9,7 +9,15 @@ def scan(
     place: Place | None, codes: Any, queries: Any, k: int, mask: Any | None, num_threads: int
 ) -> tuple[Any, Any]: ...
 def rerank(
-    place: Place | None, rows: Any, queries: Any, candidates: Any, k: int, num_threads: int
+    place: Place | None,
+    rows: Any,
+    queries: Any,
+    candidates: Any,
+    k: int,
+    metric: str,
+    scales: Any | None,
+    offsets: Any | None,
+    num_threads: int,
 ) -> tuple[Any, Any]: ...
 def nms(place: Place | None, boxes: Any, scores: Any, max_iou: float, classes: Any | None) -> Any: ...
 def preprocess(

@@ -14,6 +14,8 @@ CODES = np.zeros((10, 16), np.uint8)
 ROWS = np.zeros((10, 6), np.float16)
 QUERIES = np.zeros((2, 6), np.float32)
 CANDIDATES = np.zeros((2, 3), np.int64)
+INT8 = {"rows": ROWS.astype(np.int8), "scales": np.ones(10, np.float32)}
+RAGGED = {"candidates": np.zeros(5, np.int64), "offsets": np.array([0, 2, 5])}
 BOXES = np.zeros((5, 4), np.float32)
 SCORES = np.zeros(5, np.float32)
 PICTURE = np.zeros((4, 5, 3), np.uint8)
@@ -83,8 +85,8 @@ REFUSED: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] =
     (scan, {"num_threads": 0}, ValueError, "num_threads: expected 1 to 256"),
     (scan, {"num_threads": 257}, ValueError, "num_threads: expected 1 to 256"),
     (scan, {"num_threads": None}, TypeError, "num_threads: expected an integer"),
-    (rerank, {"rows": ROWS.astype(np.float64)}, TypeError, "rows: expected dtype float32 or float16, got float64"),
-    (rerank, {"rows": ROWS.astype(">f2")}, TypeError, "rows: expected dtype float32 or float16"),
+    (rerank, {"rows": ROWS.astype(np.float64)}, TypeError, "rows: expected dtype float32, float16, .* got float64"),
+    (rerank, {"rows": ROWS.astype(">f2")}, TypeError, "rows: expected dtype float32, float16"),
     (rerank, {"rows": ROWS[:, ::2]}, ValueError, "rows: expected a C-contiguous"),
     (rerank, {"rows": unaligned(ROWS)}, ValueError, "rows: expected a C-contiguous, aligned"),
     (rerank, {"rows": ROWS[0]}, ValueError, "rows: expected rank 2"),
@@ -100,6 +102,22 @@ REFUSED: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] =
     (rerank, {"candidates": CANDIDATES + 2**62}, ValueError, "candidates: expected -1 or a row id"),
     (rerank, {"rows": ROWS[:0]}, ValueError, "candidates: expected -1 or a row id below 0"),
     (rerank, {"k": 0}, ValueError, "k: expected 1 to"),
+    (rerank, {"metric": "dot"}, ValueError, "metric: expected 'inner_product', 'l2' or 'cosine', got 'dot'"),
+    (rerank, {"metric": 2}, TypeError, "metric: expected a string, got int"),
+    (rerank, INT8 | {"scales": None}, ValueError, "scales: expected one a row, since rows are int8, got None"),
+    (rerank, INT8 | {"rows": ROWS}, ValueError, "scales: expected None, since rows are not int8"),
+    (rerank, INT8 | {"scales": np.ones(9, np.float32)}, ValueError, "scales: expected length 10"),
+    (rerank, INT8 | {"scales": np.ones((10, 1), np.float32)}, ValueError, "scales: expected rank 1"),
+    (rerank, INT8 | {"scales": np.ones(10, np.float16)}, TypeError, "scales: expected dtype float32, got float16"),
+    (rerank, {"offsets": np.array([0, 2, 5])}, ValueError, "candidates: expected rank 1"),
+    (rerank, {"candidates": RAGGED["candidates"]}, ValueError, "candidates: expected rank 2"),
+    (rerank, RAGGED | {"offsets": np.array([0, 2, 4])}, ValueError, "offsets: expected .* 0 to the 5 .* got 0 to 4"),
+    (rerank, RAGGED | {"offsets": np.array([1, 2, 5])}, ValueError, "offsets: expected .* 0 to the 5 .* got 1 to 5"),
+    (rerank, RAGGED | {"offsets": np.array([0, 7, 5])}, ValueError, "offsets: expected to ascend, got 7 before 5"),
+    (rerank, RAGGED | {"offsets": np.array([0, -1, 5])}, ValueError, "offsets: expected to ascend, got 0 before -1"),
+    (rerank, RAGGED | {"offsets": np.array([0, 5])}, ValueError, "offsets: expected length 3"),
+    (rerank, RAGGED | {"offsets": np.array([[0, 2, 5]])}, ValueError, "offsets: expected rank 1"),
+    (rerank, RAGGED | {"offsets": np.array([0, 2, 5], np.int32)}, TypeError, "offsets: expected dtype int64"),
     (rerank, {"num_threads": -1}, ValueError, "num_threads: expected 1 to"),
     (nms, {"boxes": BOXES.astype(np.float64)}, TypeError, "boxes: expected dtype float32"),
     (nms, {"boxes": BOXES[:, :3].copy()}, ValueError, "boxes: expected length 4"),
