@@ -13,7 +13,7 @@ JOBS ?= 2
 NATIVE_SOURCES := $(shell find native protos CMakeLists.txt -type f \( -name '*.[ch]pp' -o -name '*.cu' -o -name '*.proto' -o -name 'CMakeLists.txt' \))
 CODE := src services pipelines tests benchmarks
 
-.PHONY: help setup demo up down fmt lint types test e2e native cuda asan wheel bench docs proto ci clean
+.PHONY: help setup demo up down fmt lint types test e2e native cuda asan fuzz wheel bench docs proto ci clean
 
 help: ## show the verbs
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -93,8 +93,11 @@ cuda: .venv/build-tools ## compile the CUDA sources (needs nvcc, no GPU) and imp
 	packages=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
 	PYTHONPATH=build/cuda/site:$$packages $(BIN)/python -S -c 'import bowerbird.native as n; assert "build/cuda" in n.__file__; print("CUDA build imports; devices:", n.cuda_device_count())'
 
-asan: .venv/dev ## native tests under AddressSanitizer and UndefinedBehaviorSanitizer
+asan: .venv/dev ## native tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
 	bash native/tests/run_sanitized.sh
+
+fuzz: .venv/dev ## random arguments through every kernel, for SECONDS (5; 60 at night)
+	$(BIN)/python -m tests.fuzz.fuzz_native --seconds $(or $(SECONDS),5)
 
 wheel: .venv/build-tools ## build the wheel, install it clean, serve from it without torch and without this tree
 	bash tests/wheel/run.sh
@@ -108,7 +111,7 @@ docs: .venv/dev ## check the pages: links, commands, reasons
 proto: .venv/dev ## record the present contract as released (only when releasing)
 	$(BIN)/buf build -o protos/released.binpb
 
-ci: setup lint types test cuda wheel e2e ## what CI runs
+ci: setup lint types test fuzz cuda wheel e2e ## what CI runs
 
 clean: ## remove what was built, not the downloaded pictures
 	rm -rf build dist .venv src/bowerbird/v1/*_pb2*

@@ -61,7 +61,7 @@ def preprocess(
     if tuple(batch.shape) != shape:
         raise ValueError(f"out: expected shape {shape}, got {tuple(batch.shape)}")
     means, deviations = _three(mean, "mean"), _three(std, "std")
-    if not (deviations > 0).all():
+    if not (deviations >= np.finfo(np.float32).tiny).all():  # a smaller one has no finite inverse
         raise ValueError(f"std: expected three values above 0, got {deviations.tolist()}")
     threads = integer(num_threads, "num_threads")
     _core.preprocess(place, list(images), means, deviations, channel_order == "bgr", batch, threads)
@@ -77,9 +77,9 @@ def _side(value: object, name: str) -> int:
 
 def _three(values: Sequence[float] | FloatArray, name: str) -> FloatArray:
     try:
-        channels = np.array(values, np.float32)
+        channels = np.array(np.real(values), np.float32)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}: expected three numbers, got {values!r}") from error
-    if channels.shape != (3,) or not np.isfinite(channels).all():
+    if channels.shape != (3,) or np.iscomplexobj(values) or not np.isfinite(channels).all():
         raise ValueError(f"{name}: expected three finite numbers, got {values!r}")
     return channels

@@ -1,0 +1,103 @@
+"""Right arguments for every kernel, of random shape and value, as the fuzzer spoils them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call.
+
+    Attributes:
+        arguments: by name.
+        positional: which of them are passed by position, in this order.
+        exact: integers must equal the reference's; False where rounding may swap neighbours.
+        rtol, atol: how far floats may be from the reference's.
+    """
+
+    arguments: dict[str, Any]
+    positional: tuple[str, ...]
+    exact: bool = True
+    rtol: float = 1e-5
+    atol: float = 1e-5
+
+
+def scan(rng: Rng) -> Case:
+    """Codes, queries, and in half of the cases a mask."""
+    count, width = int(rng.integers(0, 300)), 8 * int(rng.integers(1, 65))
+    pool = rng.integers(0, 256, (5, width), dtype=np.uint8)
+    return Case(
+        {
+            "codes": pool[rng.integers(0, 5, count)],
+            "queries": pool[rng.integers(0, 5, rng.integers(0, 5))],
+            "k": int(rng.integers(1, 50)),
+            "mask": None if rng.random() < 0.5 else np.packbits(rng.random(count) < 0.5, bitorder="little"),
+            "num_threads": int(rng.integers(1, 4)),
+        },
+        ("codes", "queries", "k"),
+    )
+
+
+def rerank(rng: Rng) -> Case:
+    """Small integers, so that sums are exact in any order."""
+    count, dimension = int(rng.integers(1, 100)), int(rng.integers(1, 300))
+    queries = int(rng.integers(0, 4))
+    return Case(
+        {
+            "rows": rng.integers(-8, 9, (count, dimension)).astype([np.float16, np.float32][rng.integers(2)]),
+            "queries": rng.integers(-8, 9, (queries, dimension)).astype(np.float32),
+            "candidates": rng.integers(-1, count, (queries, rng.integers(0, 60))),
+            "k": int(rng.integers(1, 50)),
+            "num_threads": int(rng.integers(1, 4)),
+        },
+        ("rows", "queries", "candidates", "k"),
+    )
+
+
+def boxes(rng: Rng, *shape: int) -> Any:
+    """Boxes on a coarse grid, some of them empty or inverted: (*shape, 4) float32 xyxy."""
+    corners = rng.integers(0, 12, (*shape, 4)).astype(np.float32)
+    corners[..., 2:] = np.where(rng.random((*shape, 2)) < 0.9, corners[..., :2] + corners[..., 2:], corners[..., 2:])
+    return corners
+
+
+def nms(rng: Rng) -> Case:
+    """Ties in scores and overlaps at the threshold."""
+    count = int(rng.integers(0, 120))
+    return Case(
+        {
+            "boxes": boxes(rng, count),
+            "scores": rng.integers(0, 20, count).astype(np.float32) / 20,
+            "max_iou": float(rng.choice([0.0, 0.25, 0.5, 1.0])),
+            "classes": None if rng.random() < 0.5 else rng.integers(-2, 3, count),
+        },
+        ("boxes", "scores"),
+    )
+
+
+def preprocess(rng: Rng) -> Case:
+    """A few pictures of random sizes."""
+    sizes = rng.integers(1, 60, (rng.integers(0, 4), 2))
+    return Case(
+        {
+            "images": [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in sizes],
+            "height": int(rng.integers(1, 40)),
+            "width": int(rng.integers(1, 40)),
+            "mean": np.array([120.0, 110.0, 100.0], np.float32),
+            "std": np.array([60.0, 50.0, 40.0], np.float32),
+            "channel_order": str(rng.choice(["rgb", "bgr"])),
+            "num_threads": int(rng.integers(1, 4)),
+        },
+        ("images",),
+        atol=1e-4,
+    )
+
+
+CASES: dict[str, Callable[[Rng], Case]] = {"scan": scan, "rerank": rerank, "nms": nms, "preprocess": preprocess}
