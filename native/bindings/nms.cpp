@@ -1,49 +1,114 @@
 #include "bowerbird/nms.hpp"
 
-#include <algorithm>
-
 #include "arguments.hpp"
 
 namespace bowerbird::bindings {
 namespace {
 
-constexpr std::int64_t max_boxes = 0xFFFFFFFF;
+constexpr std::int64_t max_boxes = 0x7FFFFFFF;
 
-py::object run(const py::object& where, const py::object& boxes_, const py::object& scores_, double max_iou,
-               const py::object& classes_) {
-    const Place place(where);
-    const Tensor boxes = place.tensor(boxes_, "boxes"), scores = place.tensor(scores_, "scores");
-    Tensor classes;
-    NmsRequest request{};
-    request.boxes = elements<float>(boxes, 2, "boxes");
-    require_length(boxes, 1, 4, "boxes");
-    request.num_boxes = require_between(boxes.shape[0], 0, max_boxes, "boxes: number");
-    require_finite(boxes, "boxes");
-    request.scores = elements<float>(scores, 1, "scores");
-    require_length(scores, 0, request.num_boxes, "scores");
-    require_finite(scores, "scores");
-    if (!classes_.is_none()) {
+float fraction(double value, const char* name) {
+    if (value >= 0.0 && value <= 1.0) return static_cast<float>(value);
+    throw py::value_error(std::string(name) + ": expected 0 to 1, got " + std::to_string(value));
+}
+
+// Boxes, scores and classes of one image (rank 2: N, 4) or of a batch (rank 3: B, N, 4).
+struct BoxSet {
+    Tensor boxes, scores, classes;
+
+    BoxSet(const Place& place, std::size_t rank, const py::object& boxes_, const py::object& scores_,
+           const py::object& classes_)
+        : boxes(place.tensor(boxes_, "boxes")), scores(place.tensor(scores_, "scores")) {
+        elements<float>(boxes, rank, "boxes");
+        require_length(boxes, rank - 1, 4, "boxes");
+        require_between(boxes.shape[rank - 2], 0, max_boxes, "boxes: number");
+        require_finite(boxes, "boxes");
+        elements<float>(scores, rank - 1, "scores");
+        require_like_boxes(scores, "scores");
+        require_finite(scores, "scores");
+        if (classes_.is_none()) return;
         classes = place.tensor(classes_, "classes");
-        request.classes = elements<std::int64_t>(classes, 1, "classes");
-        require_length(classes, 0, request.num_boxes, "classes");
+        elements<std::int64_t>(classes, rank - 1, "classes");
+        require_like_boxes(classes, "classes");
     }
-    if (!(max_iou >= 0.0 && max_iou <= 1.0)) {
-        throw py::value_error("max_iou: expected 0 to 1, got " + std::to_string(max_iou));
-    }
-    request.max_iou = static_cast<float>(max_iou);
 
-    std::vector<std::int64_t> survivors;
-    {
-        const py::gil_scoped_release released;
-        survivors = nms(request);
+private:
+    void require_like_boxes(const Tensor& tensor, const char* name) const {
+        for (std::size_t axis = 0; axis < tensor.rank; ++axis) require_length(tensor, axis, boxes.length(axis), name);
     }
-    const Tensor indices = place.empty({static_cast<std::int64_t>(survivors.size())}, Element::int64);
-    std::copy(survivors.begin(), survivors.end(), static_cast<std::int64_t*>(indices.data));
-    return indices.owner;
+};
+
+void require_counts(const Tensor& counts, const BoxSet& set) {
+    const auto* values = elements<std::int32_t>(counts, 1, "counts");
+    require_length(counts, 0, set.boxes.length(0), "counts");
+    if (!counts.on_host()) return;
+    for (std::size_t i = 0; i < counts.length(0); ++i) {
+        require_between(values[i], 0, set.boxes.shape[1], "counts: number of boxes");
+    }
+}
+
+NmsRequest request_of(const BoxSet& set, double max_iou, std::int64_t max_kept, std::int64_t num_threads) {
+    NmsRequest request{};
+    request.boxes = static_cast<const float*>(set.boxes.data);
+    request.scores = static_cast<const float*>(set.scores.data);
+    request.classes = static_cast<const std::int64_t*>(set.classes.data);
+    request.num_images = set.boxes.rank == 3 ? set.boxes.length(0) : 1;
+    request.num_boxes = set.boxes.length(set.boxes.rank - 2);
+    request.max_kept = require_between(max_kept, 0, max_boxes, "max_kept");
+    request.max_iou = fraction(max_iou, "max_iou");
+    request.num_threads = require_between(num_threads, 1, max_threads, "num_threads");
+    return request;
+}
+
+void suppress(const Place& place, const NmsRequest& request, const Tensor& indices, const Tensor& counts) {
+    auto* indices_out = static_cast<std::int64_t*>(indices.data);
+    auto* counts_out = static_cast<std::int32_t*>(counts.data);
+    if (place.on_host()) {
+        const py::gil_scoped_release released;
+        nms(request, indices_out, counts_out);
+        return;
+    }
+    const DeviceWork work = place.work(cuda::nms_scratch_bytes(request));
+    const py::gil_scoped_release released;
+    cuda::nms(request, work.context, indices_out, counts_out);
+}
+
+// Indices (N) and their number (1), so that nothing here waits for a device.
+py::tuple run(const py::object& where, const py::object& boxes, const py::object& scores, double max_iou,
+              const py::object& classes) {
+    const Place place(where);
+    const BoxSet set(place, 2, boxes, scores, classes);
+    const NmsRequest request = request_of(set, max_iou, set.boxes.shape[0], 1);
+    const Tensor indices = place.empty({set.boxes.shape[0]}, Element::int64);
+    const Tensor count = place.empty({1}, Element::int32);
+    suppress(place, request, indices, count);
+    return py::make_tuple(indices.owner, count.owner);
+}
+
+py::tuple run_batched(const py::object& where, const py::object& boxes, const py::object& scores, double max_iou,
+                      const py::object& classes, const py::object& counts_, const py::object& max_kept_,
+                      std::int64_t num_threads) {
+    const Place place(where);
+    const BoxSet set(place, 3, boxes, scores, classes);
+    const std::int64_t max_kept = max_kept_.is_none() ? set.boxes.shape[1] : max_kept_.cast<std::int64_t>();
+    NmsRequest request = request_of(set, max_iou, max_kept, num_threads);
+    Tensor counts;
+    if (!counts_.is_none()) {
+        counts = place.tensor(counts_, "counts");
+        require_counts(counts, set);
+        request.counts = static_cast<const std::int32_t*>(counts.data);
+    }
+    const Tensor indices = place.empty({set.boxes.shape[0], max_kept}, Element::int64);
+    const Tensor kept = place.empty({set.boxes.shape[0]}, Element::int32);
+    suppress(place, request, indices, kept);
+    return py::make_tuple(indices.owner, kept.owner);
 }
 
 }  // namespace
 
-void bind_nms(py::module_& module) { module.def("nms", &run); }
+void bind_nms(py::module_& module) {
+    module.def("nms", &run);
+    module.def("batched_nms", &run_batched);
+}
 
 }  // namespace bowerbird::bindings

@@ -1,7 +1,9 @@
 // The build without CUDA: the same symbols as the .cu files, which say that there is no device.
 #include <stdexcept>
 
+#include "bowerbird/detection_postprocess.hpp"
 #include "bowerbird/device.hpp"
+#include "bowerbird/nms.hpp"
 #include "bowerbird/rerank.hpp"
 
 namespace bowerbird {
@@ -22,6 +24,14 @@ namespace cuda {
 std::size_t rerank_scratch_bytes(const RerankRequest&) { refuse(); }
 void rerank(const RerankRequest&, const DeviceContext&, float*, std::int64_t*) { refuse(); }
 
-}  // namespace cuda
+std::size_t nms_scratch_bytes(const NmsRequest&) { refuse(); }
+void nms(const NmsRequest&, const DeviceContext&, std::int64_t*, std::int32_t*) { refuse(); }
 
+std::size_t soft_nms_scratch_bytes(const SoftNmsRequest&) { refuse(); }
+void soft_nms(const SoftNmsRequest&, const DeviceContext&, std::int64_t*, float*, std::int32_t*) { refuse(); }
+
+std::size_t detection_postprocess_scratch_bytes(const DetectionRequest&) { refuse(); }
+void detection_postprocess(const DetectionRequest&, const DeviceContext&, const Detections&) { refuse(); }
+
+}  // namespace cuda
 }  // namespace bowerbird

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "nms_loops.hpp"
+#include "parallel.hpp"
 
 namespace bowerbird {
 namespace {
@@ -115,14 +116,14 @@ private:
     std::vector<float> values_;
 };
 
-}  // namespace
-
-std::vector<std::int64_t> nms(const NmsRequest& request) {
+// One image: the first M survivors.
+std::vector<std::int64_t> survivors_of(const NmsRequest& request) {
     const auto overlaps_any = nms_loops().overlaps_any;
     const Classes classes(request);
     KeptByClass kept(classes.sizes);
     std::vector<std::int64_t> survivors;
     for (const Ranked& ranked : best_first(request)) {
+        if (survivors.size() == request.max_kept) break;
         const std::uint32_t class_number = classes.of_box[ranked.index];
         const Box box = box_at(request.boxes, ranked.index);
         if (overlaps_any(kept.of(class_number), box, request.max_iou)) continue;
@@ -130,6 +131,27 @@ std::vector<std::int64_t> nms(const NmsRequest& request) {
         survivors.push_back(ranked.index);
     }
     return survivors;
+}
+
+NmsRequest image_of(const NmsRequest& request, std::size_t image) {
+    NmsRequest alone = request;
+    const std::size_t first = image * request.num_boxes;
+    alone.boxes += first * 4;
+    alone.scores += first;
+    if (request.classes != nullptr) alone.classes += first;
+    if (request.counts != nullptr) alone.num_boxes = static_cast<std::size_t>(request.counts[image]);
+    return alone;
+}
+
+}  // namespace
+
+void nms(const NmsRequest& request, std::int64_t* indices, std::int32_t* counts) {
+    parallel_for(request.num_images, request.num_threads, [&](std::size_t image) {
+        const std::vector<std::int64_t> survivors = survivors_of(image_of(request, image));
+        std::int64_t* row = indices + image * request.max_kept;
+        std::fill(std::copy(survivors.begin(), survivors.end(), row), row + request.max_kept, -1);
+        counts[image] = static_cast<std::int32_t>(survivors.size());
+    });
 }
 
 }  // namespace bowerbird

@@ -21,9 +21,9 @@ except ImportError as error:
         "build it with `pip install .` or, in a checkout, `make setup`"
     ) from error
 
-from bowerbird.native.kernels import nms, preprocess, rerank, scan
+from bowerbird.native.kernels import batched_nms, nms, preprocess, rerank, scan
 
-__all__ = ["cuda_device_count", "cuda_device_names", "nms", "preprocess", "rerank", "scan", "simd_level"]
+__all__ = ["batched_nms", "cuda_device_count", "cuda_device_names", "nms", "preprocess", "rerank", "scan", "simd_level"]
 
 
 def simd_level() -> str:

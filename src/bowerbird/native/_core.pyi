@@ -19,7 +19,17 @@ def rerank(
     offsets: Any | None,
     num_threads: int,
 ) -> tuple[Any, Any]: ...
-def nms(place: Place | None, boxes: Any, scores: Any, max_iou: float, classes: Any | None) -> Any: ...
+def nms(place: Place | None, boxes: Any, scores: Any, max_iou: float, classes: Any | None) -> tuple[Any, Any]: ...
+def batched_nms(
+    place: Place | None,
+    boxes: Any,
+    scores: Any,
+    max_iou: float,
+    classes: Any | None,
+    counts: Any | None,
+    max_kept: int | None,
+    num_threads: int,
+) -> tuple[Any, Any]: ...
 def preprocess(
     place: Place | None, images: Sequence[Any], mean: Any, std: Any, swap_channels: bool, out: Any, num_threads: int
 ) -> None: ...

@@ -1,6 +1,6 @@
-"""Greedy non-maximum suppression.
+"""Non-maximum suppression: greedy, of one image or a batch, and soft.
 
-Legend: N boxes, K of them kept.
+Legend: B images, N boxes an image, K of them kept.
 """
 
 from __future__ import annotations
@@ -9,20 +9,25 @@ import numpy as np
 import numpy.typing as npt
 
 from bowerbird.native import _core
-from bowerbird.native.arguments import real
+from bowerbird.native.arguments import integer, real
 from bowerbird.native.places import place_of
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+CountArray = npt.NDArray[np.int32]
 
 
 def nms(boxes: FloatArray, scores: FloatArray, *, max_iou: float, classes: IntArray | None = None) -> IntArray:
     """Indices of the boxes that survive greedy suppression, best score first.
 
+    On a CUDA device this call alone waits for the device, because the shape of its result depends on the values;
+    `batched_nms` does not.
+
     Args:
         boxes: (N, 4) float32, xyxy, finite, any unit. A box without area (empty or inverted) has IoU 0 with every
             box: it survives and suppresses nothing.
-        scores: (N,) float32, finite; ties keep the lower index.
+        scores: (N,) float32, finite; ties keep the lower index. On a device a box or score that is not finite is left
+            out.
         max_iou: in [0, 1]; a pair at exactly this value survives.
         classes: (N,) int64; boxes of different classes never suppress each other. None: all of one class.
     Returns:
@@ -31,11 +36,44 @@ def nms(boxes: FloatArray, scores: FloatArray, *, max_iou: float, classes: IntAr
         TypeError: an argument has the wrong type or dtype.
         ValueError: an argument has the wrong shape, strides or value; the message names it.
     """
-    survivors: IntArray = _core.nms(
+    indices, count = _core.nms(place_of(boxes), boxes, scores, real(max_iou, "max_iou"), classes)
+    survivors: IntArray = indices[: int(count[0])]
+    return survivors
+
+
+def batched_nms(
+    boxes: FloatArray,
+    scores: FloatArray,
+    *,
+    max_iou: float,
+    classes: IntArray | None = None,
+    counts: CountArray | None = None,
+    max_kept: int | None = None,
+    num_threads: int = 1,
+) -> tuple[IntArray, CountArray]:
+    """For each image the indices of the boxes that survive greedy suppression, best score first.
+
+    Args:
+        boxes: (B, N, 4) float32, as in `nms`; finite everywhere, padding included.
+        scores: (B, N) float32, as in `nms`.
+        max_iou: in [0, 1]; a pair at exactly this value survives.
+        classes: (B, N) int64; None: all of one class.
+        counts: (B,) int32, 0 to N; only the first so many boxes of an image exist. None: all.
+        max_kept: the first so many survivors of an image are given, 0 to 2^31 - 1; None: N.
+        num_threads: 1 to 256; images are shared out.
+    Returns:
+        indices (B, max_kept) int64, -1 beyond the survivors, and their numbers (B,) int32.
+    Raises:
+        TypeError: an argument has the wrong type or dtype.
+        ValueError: an argument has the wrong shape, strides or value; the message names it.
+    """
+    return _core.batched_nms(
         place_of(boxes),
         boxes,
         scores,
         real(max_iou, "max_iou"),
         classes,
+        counts,
+        None if max_kept is None else integer(max_kept, "max_kept"),
+        integer(num_threads, "num_threads"),
     )
-    return survivors
