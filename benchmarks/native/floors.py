@@ -13,13 +13,13 @@ import functools
 import hashlib
 import itertools
 import os
-import shutil
+import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,16 +29,30 @@ from benchmarks import report
 HERE = Path(__file__).parent
 BUILD = report.REPOSITORY / "build/benchmarks"
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared")
-STREAMS, STREAM_AHEAD_BYTES = (1, 2, 4, 8, 16), (0, 1024, 4096)
+READS = tuple(itertools.product((1, 2, 4, 8, 16), (0, 1024, 4096)))  # streams, bytes prefetched ahead
+READ_TRIAL_BYTES = 256 << 20
 GATHER_AHEAD_BYTES = (0, 1024, 2048, 4096, 8192, 16384)
 GATHER_TRIAL = 8192  # rows
+CACHES = (1, 2)  # the level a row is prefetched into
 TILES = ((4, 1), (4, 2), (8, 1), (8, 2), (16, 1))  # queries, groups of codes
+POPCOUNT_TRIAL = 1 << 20  # pairs
 BLOCK_BYTES = 16 << 10  # of codes: half of the smallest L1 cache
 TRIALS = 7
 MOST_AVX2_WORDS = 31
+FOLD, DATA, SIZE, INT = ctypes.c_uint64, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+POPCOUNT = {"popcount_lanes": (SIZE,), "popcount_tiles": (FOLD, DATA, SIZE, DATA, SIZE, SIZE, INT, INT)}
+SIGNATURES = {  # by source file: result and parameters of each function
+    "floors.cpp": {
+        "sequential_read": (FOLD, DATA, SIZE, INT, SIZE),
+        "gather_read": (FOLD, DATA, SIZE, DATA, SIZE, SIZE, INT),
+    },
+    "popcount_avx2.cpp": POPCOUNT,
+    "popcount_avx512.cpp": POPCOUNT,
+}
 
 Array = npt.NDArray[Any]
 Probe = Callable[[], object]
+Choice = TypeVar("Choice")
 
 
 def sequential_read(array: Array) -> Probe | None:
@@ -49,10 +63,10 @@ def sequential_read(array: Array) -> Probe | None:
     if library is None:
         return None
 
-    def variant(streams: int, ahead: int) -> Probe:
-        return lambda: library.sequential_read(_address(array), _size(array.nbytes), streams, _size(ahead))
+    def read(how: tuple[int, int], size: int) -> Probe:
+        return lambda: library.sequential_read(array.ctypes.data, size, *how)
 
-    return _fastest(variant(*how) for how in itertools.product(STREAMS, STREAM_AHEAD_BYTES))
+    return read(_fastest(READS, lambda how: read(how, min(array.nbytes, READ_TRIAL_BYTES))), array.nbytes)
 
 
 def gather_read(rows: Array, ids: Iterator[Array]) -> Probe | None:
@@ -71,17 +85,16 @@ def gather_read(rows: Array, ids: Iterator[Array]) -> Probe | None:
         return None
     rng = np.random.default_rng(0)
 
-    def gather(batch: Array, ahead: int) -> object:
+    def gather(batch: Array, how: tuple[int, int]) -> object:
         batch = np.ascontiguousarray(batch, np.int64)
-        return library.gather_read(_address(rows), _size(row_bytes), _address(batch), _size(batch.size), _size(ahead))
+        return library.gather_read(rows.ctypes.data, row_bytes, batch.ctypes.data, batch.size, *how)
 
-    def trial(ahead: int) -> Probe:
+    def trial(how: tuple[int, int]) -> Probe:
         fresh = iter(rng.integers(0, len(rows), (TRIALS + 1, GATHER_TRIAL)))
-        return lambda: gather(next(fresh), ahead)
+        return lambda: gather(next(fresh), how)
 
     distances = sorted({-(-ahead // row_bytes) for ahead in GATHER_AHEAD_BYTES})
-    seconds = _seconds([trial(ahead) for ahead in distances])
-    best = distances[seconds.index(min(seconds))]
+    best = _fastest(tuple(itertools.product(distances, CACHES)), trial)
     return lambda: gather(next(ids), best)
 
 
@@ -103,14 +116,11 @@ def tiled_popcount(num_codes: int, code_bytes: int, num_queries: int) -> Probe |
     block = rng.integers(0, 2**63, groups * lanes * words, dtype=np.uint64)
     queries = rng.integers(0, 2**63, max(tile for tile, _ in TILES) * words, dtype=np.uint64)
 
-    def variant(tile: int, unroll: int, pairs: int) -> Probe:
-        rounds = -(-pairs // (groups * lanes * tile))
-        return lambda: library.popcount_tiles(
-            _address(block), _size(groups), _address(queries), _size(words), _size(rounds), tile, unroll
-        )
+    def count(how: tuple[int, int], pairs: int) -> Probe:
+        rounds = -(-pairs // (groups * lanes * how[0]))
+        return lambda: library.popcount_tiles(block.ctypes.data, groups, queries.ctypes.data, words, rounds, *how)
 
-    seconds = _seconds([variant(*how, 1 << 20) for how in TILES])
-    return variant(*TILES[seconds.index(min(seconds))], num_codes * num_queries)
+    return count(_fastest(TILES, lambda how: count(how, POPCOUNT_TRIAL)), num_codes * num_queries)
 
 
 def popcount_source(words: int) -> str | None:
@@ -127,33 +137,29 @@ def popcount_source(words: int) -> str | None:
 @functools.cache
 def load(source: str) -> ctypes.CDLL | None:
     """The probes of one source file, compiled unless they were; None where that cannot be done."""
-    compiler = os.environ.get("CXX") or shutil.which("c++")
-    if compiler is None:
-        _note("no floors: no C++ compiler (c++) was found")
-        return None
-    BUILD.mkdir(parents=True, exist_ok=True)
+    compiler = shlex.split(os.environ.get("CXX", "c++"))
     texts = b"".join(path.read_bytes() for path in sorted(HERE.glob("*.[ch]pp")))
-    digest = hashlib.sha256(texts + " ".join([compiler, *FLAGS, *_processor_flags()]).encode()).hexdigest()[:16]
-    path = BUILD / f"{Path(source).stem}-{digest}.so"
+    how = " ".join([*compiler, *FLAGS, *_processor_flags()])
+    path = BUILD / f"{Path(source).stem}-{hashlib.sha256(texts + how.encode()).hexdigest()[:16]}.so"
     if not path.exists():
+        BUILD.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{os.getpid()}")
-        subprocess.run([compiler, *FLAGS, str(HERE / source), "-o", str(unfinished)], check=True)
+        try:
+            subprocess.run([*compiler, *FLAGS, str(HERE / source), "-o", str(unfinished)], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            _note(f"no floors from {source}: {error}")
+            return None
         unfinished.rename(path)
     library = ctypes.CDLL(str(path))
-    for name in ("sequential_read", "gather_read", "popcount_tiles"):
-        if hasattr(library, name):
-            getattr(library, name).restype = ctypes.c_uint64
+    for name, (result, *parameters) in SIGNATURES[source].items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, parameters
     return library
 
 
-def _fastest(probes: Iterable[Probe]) -> Probe:
-    tried = list(probes)
-    seconds = _seconds(tried)
-    return tried[seconds.index(min(seconds))]
-
-
-def _seconds(probes: list[Probe]) -> list[float]:
-    """The shortest of TRIALS times of each, taken in turns after one call to warm up."""
+def _fastest(choices: Sequence[Choice], make_probe: Callable[[Choice], Probe]) -> Choice:
+    """The choice whose probe had the shortest of TRIALS times, taken in turns after one call to warm up."""
+    probes = [make_probe(choice) for choice in choices]
     best = [float("inf")] * len(probes)
     for probe in probes:
         probe()
@@ -162,15 +168,7 @@ def _seconds(probes: list[Probe]) -> list[float]:
             start = time.perf_counter()
             probe()
             best[i] = min(best[i], time.perf_counter() - start)
-    return best
-
-
-def _address(array: Array) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
-
-
-def _size(value: int) -> ctypes.c_size_t:
-    return ctypes.c_size_t(value)
+    return choices[best.index(min(best))]
 
 
 @functools.cache
@@ -187,20 +185,28 @@ def _note(text: str) -> None:
 
 
 def main() -> None:
-    """Print bandwidth, time a gathered row and time a pair of codes, minimum / median."""
-    size = 1 << 30
-    data = np.ones(size // 8, np.uint64)
-    _print("sequential read, 1 GiB", sequential_read(data), lambda seconds: f"{size / seconds / 1e9:.1f} GB/s")
-    rng = np.random.default_rng(1)
-    count = 64_000
+    """Print bandwidth, the time of a gathered row and the time of a pair of codes, best and median."""
+    data = np.ones((1 << 30) // 8, np.uint64)
+    for size in (32_000_000, data.nbytes):
+        probe, show = sequential_read(data[: size // 8]), functools.partial(_rate, size)
+        _print(f"sequential read of {size / 1e6:.0f} MB", probe, show)
+    rng, count = np.random.default_rng(1), 64_000
     for row_bytes in (256, 512, 768, 1024, 1536, 2560, 3072):
         rows = data[: len(data) // (row_bytes // 8) * (row_bytes // 8)].reshape(-1, row_bytes // 8)
         ids = itertools.cycle(rng.integers(0, len(rows), (16, count)))
-        _print(f"gather of {row_bytes} B", gather_read(rows, ids), lambda seconds: f"{seconds / count * 1e9:.1f} ns")
+        _print(f"gather of {row_bytes} B", gather_read(rows, ids), functools.partial(_time_each, count))
+    pairs = 1 << 22
     for bits in (256, 1024):
-        pairs = 1 << 22
         probe = tiled_popcount(pairs, bits // 8, 1)
-        _print(f"popcount of a pair of {bits} bits", probe, lambda seconds: f"{seconds / (1 << 22) * 1e9:.3f} ns")
+        _print(f"popcount of a pair of {bits} bits", probe, functools.partial(_time_each, pairs))
+
+
+def _rate(size: int, seconds: float) -> str:
+    return f"{size / seconds / 1e9:.1f} GB/s"
+
+
+def _time_each(count: int, seconds: float) -> str:
+    return f"{seconds / count * 1e9:.3g} ns"
 
 
 def _print(name: str, probe: Probe | None, show: Callable[[float], str]) -> None:

@@ -12,9 +12,8 @@ struct Avx512 {
     static Vector zero() { return _mm512_setzero_si512(); }
     static Vector load(const std::uint64_t* at) { return _mm512_loadu_si512(at); }
     static Vector broadcast(const std::uint64_t* at) { return _mm512_set1_epi64(static_cast<long long>(*at)); }
-    static Vector add_bits(Vector sum, Vector code, Vector query) {
-        return _mm512_add_epi64(sum, _mm512_popcnt_epi64(_mm512_xor_si512(code, query)));
-    }
+    static Vector count(Vector code, Vector query) { return _mm512_popcnt_epi64(_mm512_xor_si512(code, query)); }
+    static Vector add(Vector sum, Vector counts) { return _mm512_add_epi64(sum, counts); }
     static Vector finish(Vector sum) { return sum; }
     static Vector fold(Vector folded, Vector distance) { return _mm512_or_si512(folded, distance); }
 };

@@ -1,51 +1,53 @@
 // The arithmetic of a Hamming scan and nothing else: distances between a block of codes that stays in the L1 cache and
 // a tile of queries. Codes lie transposed (word by word, `Isa::LANES` codes side by side), so that a lane collects the
 // distance of one code and nothing is summed across lanes: three operations (xor, count, add) a vector of bits.
-// Included by one file an instruction set, which gives `Isa`: Vector, LANES, load, broadcast, zero, add_bits, finish, fold.
+// Included by one file an instruction set, which gives `Isa`: Vector, LANES, zero, load, broadcast, count, add, finish
+// and fold.
 
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-// Words of 64 bits a code; 0: known only at run time.
-template <class Isa, int Tile, int Unroll, int Words>
+// Word `word` of each code and query, counted. Queries come from the L1 cache, a word at a time: the barrier keeps the
+// compiler from loading them all at the head of a group, where they would not fit into registers, and from counting
+// once for all rounds.
+template <class Isa, bool First, int Unroll, int Tile>
+inline void count_word(typename Isa::Vector (&distance)[Unroll][Tile], const std::uint64_t* codes,
+                       const std::uint64_t* queries, std::size_t words, std::size_t word) {
+    asm volatile("" ::: "memory");
+    for (int u = 0; u < Unroll; ++u) {
+        const typename Isa::Vector code = Isa::load(codes + (u * words + word) * Isa::LANES);
+        for (int query = 0; query < Tile; ++query) {
+            const typename Isa::Vector counts = Isa::count(code, Isa::broadcast(queries + query * words + word));
+            distance[u][query] = First ? counts : Isa::add(distance[u][query], counts);
+        }
+    }
+}
+
+// block: [groups][words][LANES]; queries: [Tile][words]; words of 64 bits. Distances to the block, `rounds` times.
+template <class Isa, int Tile, int Unroll>
 std::uint64_t popcount_block(const std::uint64_t* block, std::size_t groups, const std::uint64_t* queries,
                              std::size_t words, std::size_t rounds) {
     using Vector = typename Isa::Vector;
-    const std::size_t length = Words != 0 ? Words : words;
+    const std::size_t stride = Unroll * words * Isa::LANES;
+    const std::uint64_t* const end = block + groups / Unroll * stride;
     Vector folded[Tile];
     for (Vector& one : folded) one = Isa::zero();
     for (std::size_t round = 0; round < rounds; ++round) {
-        for (std::size_t group = 0; group + Unroll <= groups; group += Unroll) {
-            const std::uint64_t* codes = block + group * length * Isa::LANES;
+        for (const std::uint64_t* codes = block; codes != end; codes += stride) {
             Vector distance[Unroll][Tile];
-#pragma GCC unroll 4
-            for (int u = 0; u < Unroll; ++u) {
-#pragma GCC unroll 16
-                for (int query = 0; query < Tile; ++query) distance[u][query] = Isa::zero();
+            count_word<Isa, true>(distance, codes, queries, words, 0);
+#pragma GCC unroll 3
+            for (std::size_t word = 1; word < words; ++word) {
+                count_word<Isa, false>(distance, codes, queries, words, word);
             }
-#pragma GCC unroll 16
-            for (std::size_t word = 0; word < length; ++word) {
-#pragma GCC unroll 4
-                for (int u = 0; u < Unroll; ++u) {
-                    const Vector code = Isa::load(codes + (u * length + word) * Isa::LANES);
-#pragma GCC unroll 16
-                    for (int query = 0; query < Tile; ++query) {
-                        const Vector bits = Isa::broadcast(queries + query * length + word);
-                        distance[u][query] = Isa::add_bits(distance[u][query], code, bits);
-                    }
-                }
-            }
-#pragma GCC unroll 4
-            for (int u = 0; u < Unroll; ++u) {
-#pragma GCC unroll 16
+            for (const auto& row : distance) {
                 for (int query = 0; query < Tile; ++query) {
-                    folded[query] = Isa::fold(folded[query], Isa::finish(distance[u][query]));
+                    folded[query] = Isa::fold(folded[query], Isa::finish(row[query]));
                 }
             }
         }
-        asm volatile("" ::: "memory");  // the next round counts again
     }
     std::uint64_t sum = 0;
     for (const Vector& one : folded) {
@@ -54,26 +56,16 @@ std::uint64_t popcount_block(const std::uint64_t* block, std::size_t groups, con
     return sum;
 }
 
-template <class Isa, int Tile, int Unroll>
-std::uint64_t popcount_words(const std::uint64_t* block, std::size_t groups, const std::uint64_t* queries,
-                             std::size_t words, std::size_t rounds) {
-    switch (words) {
-        case 4: return popcount_block<Isa, Tile, Unroll, 4>(block, groups, queries, words, rounds);
-        case 16: return popcount_block<Isa, Tile, Unroll, 16>(block, groups, queries, words, rounds);
-        default: return popcount_block<Isa, Tile, Unroll, 0>(block, groups, queries, words, rounds);
-    }
-}
-
 // `tile` of 4, 8 or 16 queries and `unroll` of 1 or 2 groups of codes; 0 for anything else.
 template <class Isa>
 std::uint64_t popcount_variant(const std::uint64_t* block, std::size_t groups, const std::uint64_t* queries,
                                std::size_t words, std::size_t rounds, int tile, int unroll) {
     switch (tile * 10 + unroll) {
-        case 41: return popcount_words<Isa, 4, 1>(block, groups, queries, words, rounds);
-        case 42: return popcount_words<Isa, 4, 2>(block, groups, queries, words, rounds);
-        case 81: return popcount_words<Isa, 8, 1>(block, groups, queries, words, rounds);
-        case 82: return popcount_words<Isa, 8, 2>(block, groups, queries, words, rounds);
-        case 161: return popcount_words<Isa, 16, 1>(block, groups, queries, words, rounds);
+        case 41: return popcount_block<Isa, 4, 1>(block, groups, queries, words, rounds);
+        case 42: return popcount_block<Isa, 4, 2>(block, groups, queries, words, rounds);
+        case 81: return popcount_block<Isa, 8, 1>(block, groups, queries, words, rounds);
+        case 82: return popcount_block<Isa, 8, 2>(block, groups, queries, words, rounds);
+        case 161: return popcount_block<Isa, 16, 1>(block, groups, queries, words, rounds);
         default: return 0;
     }
 }

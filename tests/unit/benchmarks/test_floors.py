@@ -27,23 +27,22 @@ def test_the_sequential_probe_reads_every_word(library: object, streams: int, ah
     """Its fold is that of the whole buffer, which no word left out would give."""
     data = np.random.default_rng(1).integers(0, 2**63, 16 * 16 * 32 * 3, dtype=np.uint64)
 
-    read = library.sequential_read(floors._address(data), floors._size(data.nbytes), streams, floors._size(ahead))
+    read = library.sequential_read(data.ctypes.data, data.nbytes, streams, ahead)
 
     assert read == fold(data)
 
 
 @pytest.mark.parametrize("row_bytes", [16, 48, 64, 80, 256, 1040])
 @pytest.mark.parametrize("ahead", [0, 3, 1000])
-def test_the_gather_probe_reads_every_row_whole(library: object, row_bytes: int, ahead: int) -> None:
+@pytest.mark.parametrize("cache", floors.CACHES)
+def test_the_gather_probe_reads_every_row_whole(library: object, row_bytes: int, ahead: int, cache: int) -> None:
     """Changing any word of a row it was asked for changes its fold; other rows do not matter."""
     rng = np.random.default_rng(2)
     rows = rng.integers(0, 2**63, (50, row_bytes // 8), dtype=np.uint64)
     ids = np.array([3, 11, 49, 0])
 
     def gather() -> int:
-        return library.gather_read(
-            floors._address(rows), floors._size(row_bytes), floors._address(ids), floors._size(4), floors._size(ahead)
-        )
+        return library.gather_read(rows.ctypes.data, row_bytes, ids.ctypes.data, len(ids), ahead, cache)
 
     before = gather()
     rows[4] += 1
@@ -78,7 +77,7 @@ def test_the_popcount_probe_counts_the_bits_of_every_pair(variant: tuple[int, in
     queries = rng.integers(0, 2**63, (tile, words), dtype=np.uint64)
 
     counted = library.popcount_tiles(
-        floors._address(block), floors._size(groups), floors._address(queries), floors._size(words), floors._size(2),
+        block.ctypes.data, groups, queries.ctypes.data, words, 2,
         tile, unroll,
     )  # fmt: skip
 
