@@ -38,7 +38,7 @@ def main() -> None:
 
 def use_one_thread() -> None:
     """Tell the peers' thread pools, before the libraries that start them are loaded."""
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
         os.environ.setdefault(variable, "1")
 
 

@@ -125,6 +125,8 @@ def make_rows(
     `best_peer` true in the row of the fastest peer. `floor_ms` is the median of the floor that binds, `of_floor` is
     ours / floor (1 is the limit of the machine); both are null where no floor is defined.
     """
+    if not peers:
+        raise ValueError("peers: expected at least one; a time by itself says nothing")
     mine = spread(ours)
     others = {peer: spread(seconds) for peer, seconds in peers.items()}
     fastest = min(others, key=lambda peer: others[peer]["median"])

@@ -16,7 +16,8 @@ from benchmarks import report
 
 COPY_BYTES = 1 << 30
 COPY = "copy bandwidth"
-FLUSH_CACHES = 4  # times the size of the L2 cache is written between samples
+# Written between samples: more than any L2 cache holds, and some 0.3 ms in which the host launches a whole call.
+ERASED_BYTES = 1 << 30
 SHORT_CALL_S, SAMPLE_S = 50e-6, 500e-6
 WARM_UP_CALLS = 3
 QUERIED = ("name", "driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem", "power.limit")
@@ -67,8 +68,7 @@ def interleave(
         raise ValueError(f"repeats: expected at least 1, got {repeats}")
     import torch
 
-    size = FLUSH_CACHES * torch.cuda.get_device_properties(0).L2_cache_size
-    eraser = torch.empty(size, dtype=torch.uint8, device="cuda") if flush else None
+    eraser = torch.empty(ERASED_BYTES, dtype=torch.uint8, device="cuda") if flush else None
     for function, _ in itertools.product(functions.values(), range(WARM_UP_CALLS)):
         function()
     calls = {name: 1 if flush else _calls_a_sample(function) for name, function in functions.items()}

@@ -71,6 +71,12 @@ def test_there_is_a_row_for_each_peer_and_one_of_them_is_the_best() -> None:
     assert rows[1]["peer_spread_ms"] == {"min": 5.0, "median": 6.0, "max": 7.0}
 
 
+def test_a_row_needs_a_peer() -> None:
+    """A time by itself says nothing."""
+    with pytest.raises(ValueError, match="peers"):
+        report.make_rows("x", [1e-3], {}, {})
+
+
 def test_the_slowest_of_several_floors_binds() -> None:
     """A lower bound that lies below another says nothing."""
     (row,) = report.make_rows("x", [3e-3], {"a": [9e-3]}, {"read": [1e-3], "count": [2e-3]})
