@@ -1,16 +1,9 @@
 #include "bowerbird/device.hpp"
 
-#include <cuda_runtime_api.h>
-
-#include <stdexcept>
+#include "launch.cuh"
 
 namespace bowerbird {
 namespace {
-
-void check(cudaError_t status, const char* call) {
-    if (status == cudaSuccess) return;
-    throw std::runtime_error(std::string("CUDA: ") + call + " failed: " + cudaGetErrorString(status));
-}
 
 // A machine without a device or driver is no fault: the build is made to run there too.
 int count_devices() {
