@@ -5,6 +5,7 @@
 #include "bowerbird/device.hpp"
 #include "bowerbird/nms.hpp"
 #include "bowerbird/rerank.hpp"
+#include "bowerbird/scan.hpp"
 
 namespace bowerbird {
 namespace {
@@ -32,6 +33,9 @@ void soft_nms(const SoftNmsRequest&, const DeviceContext&, std::int64_t*, float*
 
 std::size_t detection_postprocess_scratch_bytes(const DetectionRequest&) { refuse(); }
 void detection_postprocess(const DetectionRequest&, const DeviceContext&, const Detections&) { refuse(); }
+
+std::size_t scan_scratch_bytes(const ScanRequest&) { refuse(); }
+void scan(const ScanRequest&, const DeviceContext&, std::int32_t*, std::int64_t*) { refuse(); }
 
 }  // namespace cuda
 }  // namespace bowerbird

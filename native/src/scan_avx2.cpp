@@ -94,8 +94,7 @@ void hamming(const std::uint8_t* codes, std::size_t count, std::size_t words, co
     hamming_any(codes, count, words, query, distances);
 }
 
-std::size_t below(const std::uint16_t* distances, std::size_t count, std::uint16_t limit, const std::uint64_t* mask,
-                  std::uint16_t* positions) {
+std::size_t below(const std::uint16_t* distances, std::size_t count, std::uint16_t limit, std::uint16_t* positions) {
     // Distances are at most 4096, so a limit clamped to the signed range compares the same.
     const __m256i bar = _mm256_set1_epi16(static_cast<short>(limit < 0x7FFF ? limit : 0x7FFF));
     std::size_t hits = 0;
@@ -106,21 +105,158 @@ std::size_t below(const std::uint16_t* distances, std::size_t count, std::uint16
         if (_mm256_testz_si256(less, less)) continue;
         const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(less), _mm256_extracti128_si256(less, 1));
         auto found = static_cast<std::uint32_t>(_mm_movemask_epi8(bytes));
-        if (mask != nullptr) found &= static_cast<std::uint32_t>(mask[first / 64] >> first % 64);
         for (; found != 0; found &= found - 1) {
             positions[hits++] = static_cast<std::uint16_t>(first + static_cast<unsigned>(__builtin_ctz(found)));
         }
     }
     for (; first < count; ++first) {
-        const bool allowed = mask == nullptr || (mask[first / 64] >> first % 64 & 1) != 0;
         positions[hits] = static_cast<std::uint16_t>(first);
-        if (allowed && distances[first] < limit) ++hits;
+        if (distances[first] < limit) ++hits;
     }
     return hits;
 }
 
+// ---- tiles: a lane of 64 bits holds one code, so that its distance needs no sum across lanes ----
+//
+// A word is stored as its low and its high half bytes, each in a byte of their own, for the codes and for the queries:
+// two look-ups, two xors and two sums of bytes then count 64 bits of 4 codes, and nothing is shifted or masked.
+
+constexpr std::size_t lanes = 4;
+constexpr std::size_t parts = 2;                // groups of lanes in registers at once
+constexpr std::size_t most_words_a_byte = 31;  // whose counts, 8 a word, a byte can hold
+
+__m256i low_halves(__m256i bits) { return _mm256_and_si256(bits, _mm256_set1_epi8(0x0F)); }
+
+__m256i high_halves(__m256i bits) { return low_halves(_mm256_srli_epi16(bits, 4)); }
+
+// Four codes, 4 words of each from `word` on, become 4 vectors with a word of each code.
+void arrange_square(const std::uint8_t* const codes[lanes], std::size_t word, std::size_t words, std::uint64_t* block) {
+    __m256i rows[lanes];
+    for (std::size_t i = 0; i < lanes; ++i) rows[i] = load_words(codes[i] + word * 8, words - word);
+    const __m256i even_low = _mm256_unpacklo_epi64(rows[0], rows[1]), odd_low = _mm256_unpackhi_epi64(rows[0], rows[1]);
+    const __m256i even_high = _mm256_unpacklo_epi64(rows[2], rows[3]), odd_high = _mm256_unpackhi_epi64(rows[2], rows[3]);
+    const __m256i columns[vector_words] = {
+        _mm256_permute2x128_si256(even_low, even_high, 0x20), _mm256_permute2x128_si256(odd_low, odd_high, 0x20),
+        _mm256_permute2x128_si256(even_low, even_high, 0x31), _mm256_permute2x128_si256(odd_low, odd_high, 0x31)};
+    for (std::size_t w = 0; w < vector_words && word + w < words; ++w) {
+        auto* at = reinterpret_cast<__m256i*>(block + (word + w) * parts * 2 * lanes);
+        _mm256_storeu_si256(at, low_halves(columns[w]));
+        _mm256_storeu_si256(at + 1, high_halves(columns[w]));
+    }
+}
+
+// By steps of parts * lanes codes: word by word, part by part, low and high halves. Beyond the end the last code again.
+void arrange_codes(const std::uint8_t* codes, const std::uint16_t* positions, std::size_t count, std::size_t words,
+                   std::uint64_t* block) {
+    for (std::size_t first = 0; first < count; first += parts * lanes) {
+        for (std::size_t part = 0; part < parts; ++part) {
+            const std::uint8_t* four[lanes];
+            for (std::size_t lane = 0; lane < lanes; ++lane) {
+                const std::size_t wanted = first + part * lanes + lane;
+                const std::size_t i = wanted < count ? wanted : count - 1;
+                four[lane] = codes + (positions == nullptr ? i : positions[i]) * words * 8;
+            }
+            std::uint64_t* at = block + first * words * 2 + part * 2 * lanes;
+            for (std::size_t w = 0; w < words; w += vector_words) arrange_square(four, w, words, at);
+        }
+    }
+}
+
+// Word by word, query by query, low and high halves.
+void arrange_queries(const std::uint8_t* const* queries, std::size_t num_queries, std::size_t words,
+                     std::uint64_t* tile) {
+    constexpr std::uint64_t halves = 0x0F0F0F0F0F0F0F0FU;
+    for (std::size_t w = 0; w < words; ++w) {
+        for (std::size_t q = 0; q < num_queries; ++q) {
+            std::uint64_t word;
+            __builtin_memcpy(&word, queries[q] + w * 8, 8);
+            tile[(w * num_queries + q) * 2] = word & halves;
+            tile[(w * num_queries + q) * 2 + 1] = word >> 4 & halves;
+        }
+    }
+}
+
+__m256i broadcast(const std::uint64_t* word) { return _mm256_set1_epi64x(static_cast<long long>(*word)); }
+
+// Counts of the words [first, last) in bytes.
+template <std::size_t num_queries>
+void count_halves(const std::uint64_t* codes, const std::uint64_t* queries, std::size_t first, std::size_t last,
+                  __m256i (&bytes)[num_queries][parts]) {
+    const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
+                                           0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+    for (std::size_t w = first; w < last; ++w) {
+        for (std::size_t part = 0; part < parts; ++part) {
+            const auto* code = reinterpret_cast<const __m256i*>(codes) + (w * parts + part) * 2;
+            const __m256i low = _mm256_loadu_si256(code), high = _mm256_loadu_si256(code + 1);
+            for (std::size_t q = 0; q < num_queries; ++q) {
+                const std::uint64_t* query = queries + (w * num_queries + q) * 2;
+                const __m256i counts =
+                    _mm256_add_epi8(_mm256_shuffle_epi8(table, _mm256_xor_si256(low, broadcast(query))),
+                                    _mm256_shuffle_epi8(table, _mm256_xor_si256(high, broadcast(query + 1))));
+                bytes[q][part] = _mm256_add_epi8(bytes[q][part], counts);
+            }
+        }
+    }
+}
+
+// The lanes of one vector of distances that lie below the limit, as hits.
+std::size_t store_hits(__m256i sums, std::size_t query, std::uint16_t limit, std::size_t first, std::size_t count,
+                       Hit* hits) {
+    alignas(32) std::uint64_t distances[lanes];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(distances), sums);
+    std::size_t found = 0;
+    for (std::size_t lane = 0; lane < lanes && first + lane < count; ++lane) {
+        hits[found] = query << 32 | (first + lane) << 16 | distances[lane];
+        if (distances[lane] < limit) ++found;
+    }
+    return found;
+}
+
+template <std::size_t num_queries>
+std::size_t nearer_tile(const TileTask& task, Hit* hits) {
+    std::size_t found = 0;
+    for (std::size_t first = 0; first < task.count; first += parts * lanes) {
+        const std::uint64_t* codes = task.block + first * task.words * 2;
+        __m256i sums[num_queries][parts] = {};
+        for (std::size_t w = 0; w < task.words; w += most_words_a_byte) {
+            __m256i bytes[num_queries][parts] = {};
+            const std::size_t last = task.words - w < most_words_a_byte ? task.words : w + most_words_a_byte;
+            count_halves<num_queries>(codes, task.queries, w, last, bytes);
+            for (std::size_t q = 0; q < num_queries; ++q) {
+                for (std::size_t part = 0; part < parts; ++part) {
+                    const __m256i words = _mm256_sad_epu8(bytes[q][part], _mm256_setzero_si256());
+                    sums[q][part] = _mm256_add_epi64(sums[q][part], words);
+                }
+            }
+        }
+        __m256i under = _mm256_setzero_si256();  // negative where a distance is below the limit
+        for (std::size_t q = 0; q < num_queries; ++q) {
+            const __m256i limit = _mm256_set1_epi64x(task.limits[q]);
+            for (std::size_t part = 0; part < parts; ++part) {
+                under = _mm256_or_si256(under, _mm256_sub_epi64(sums[q][part], limit));
+            }
+        }
+        if (_mm256_movemask_pd(_mm256_castsi256_pd(under)) == 0) continue;
+        for (std::size_t q = 0; q < num_queries; ++q) {
+            for (std::size_t part = 0; part < parts; ++part) {
+                found += store_hits(sums[q][part], q, task.limits[q], first + part * lanes, task.count, hits + found);
+            }
+        }
+    }
+    return found;
+}
+
+std::size_t nearer(const TileTask& task, Hit* hits) {
+    switch (task.num_queries) {
+        case 1: return nearer_tile<1>(task, hits);
+        case 2: return nearer_tile<2>(task, hits);
+        case 3: return nearer_tile<3>(task, hits);
+        default: return nearer_tile<4>(task, hits);
+    }
+}
+
 }  // namespace
 
-const ScanLoops scan_loops{&hamming, &below};
+const ScanLoops scan_loops{&hamming, &below, &arrange_codes, &arrange_queries, &nearer};
 
 }  // namespace bowerbird::avx2

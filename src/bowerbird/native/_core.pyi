@@ -6,7 +6,15 @@ from bowerbird.native.places import Place
 # Arrays are of any library; the compiled module checks them. A place says where to compute: None is NumPy on the host.
 
 def scan(
-    place: Place | None, codes: Any, queries: Any, k: int, mask: Any | None, num_threads: int
+    place: Place | None,
+    codes: Any,
+    queries: Any,
+    k: int,
+    mask: Any | None,
+    ids: Any | None,
+    list_offsets: Any | None,
+    probes: Any | None,
+    num_threads: int,
 ) -> tuple[Any, Any]: ...
 def rerank(
     place: Place | None,
