@@ -1,6 +1,7 @@
 #include "block.hpp"
 
 #include <bit>
+#include <cstdio>
 #include <cstring>
 #include <stdexcept>
 
@@ -15,7 +16,7 @@ namespace cuda_emulator {
 namespace {
 
 // A block whose threads only yield to each other this many times waits for something that does not come.
-constexpr std::size_t max_idle_yields = std::size_t{1} << 26;
+constexpr std::size_t max_idle_yields = std::size_t{1} << 24;
 
 std::string place(const Where& where) {
     const std::string path = where.file_name();
@@ -27,7 +28,8 @@ std::string text_of(uint3 index) {
 }
 
 bool same_place(const Where& a, const Where& b) {
-    return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
+    const bool same_file = a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0;
+    return same_file && a.line() == b.line() && a.column() == b.column();
 }
 
 }  // namespace
