@@ -10,7 +10,7 @@ PYTHON ?= $(shell for candidate in python3.12 python3.11 python3 python; do \
 	&& echo $$candidate && break; done)
 BIN := .venv/bin
 JOBS ?= 2
-NATIVE_SOURCES := $(shell find native protos CMakeLists.txt -type f \( -name '*.[ch]pp' -o -name '*.cu' -o -name '*.proto' -o -name 'CMakeLists.txt' \))
+NATIVE_SOURCES := $(shell find native protos CMakeLists.txt -type f \( -name '*.[ch]pp' -o -name '*.cu*' -o -name '*.h' -o -name '*.proto' -o -name 'CMakeLists.txt' \))
 CODE := src services pipelines tests benchmarks
 
 .PHONY: help setup demo up down fmt lint types test e2e native cuda asan fuzz wheel bench docs proto ci clean

@@ -15,8 +15,9 @@ dim3 gridDim;
 namespace cuda_emulator {
 namespace {
 
-// A block whose threads only yield to each other this many times waits for something that does not come.
-constexpr std::size_t max_idle_yields = std::size_t{1} << 24;
+// A block whose threads all had this many turns, and none came to an end or past a barrier or warp operation, waits for
+// something that does not come.
+constexpr std::size_t max_idle_turns = std::size_t{1} << 20;
 
 std::string place(const Where& where) {
     const std::string path = where.file_name();
@@ -54,7 +55,7 @@ void Block::run(uint3 shape, const std::function<void()>& kernel, Order& order) 
         Walk walk = order.walk(warps);
         for (std::size_t i = 0; i < warps; ++i) moved |= run_warp(walk.next(), order);
         if (!moved) throw std::runtime_error(describe_deadlock());
-        if (idle_yields_ > max_idle_yields) {
+        if (++idle_turns_ > max_idle_turns) {
             throw std::runtime_error("threads spin and none comes on\n" + describe_deadlock());
         }
     }
@@ -63,7 +64,7 @@ void Block::run(uint3 shape, const std::function<void()>& kernel, Order& order) 
 void Block::start(uint3 shape) {
     fault_ = nullptr;
     count_ = alive_ = std::size_t{shape.x} * shape.y * shape.z;
-    at_barrier_ = idle_yields_ = 0;
+    at_barrier_ = idle_turns_ = 0;
     votes_ = 0;
     first_at_barrier_ = nullptr;
     uint3 index{0, 0, 0};
@@ -135,15 +136,10 @@ void Block::enter() {
     self.suspend();
 }
 
-void Block::yield() {
-    ++idle_yields_;
-    suspend();
-}
-
 void Block::make_ready(Thread& thread) {
     thread.state = Thread::State::ready;
     warp_of(thread).ready |= 1U << thread.number % warpSize;
-    idle_yields_ = 0;
+    idle_turns_ = 0;
 }
 
 // A thread that returns may be the one that others waited for.
@@ -154,7 +150,7 @@ void Block::finish(Thread& thread) {
     warp.ready &= ~bit;
     warp.alive &= ~bit;
     --alive_;
-    idle_yields_ = 0;
+    idle_turns_ = 0;
     release_barrier_if_all_wait();
     for (unsigned left = warp.waiting; left != 0; left &= left - 1) {
         const Thread& other = threads_[thread.number / warpSize * warpSize + std::countr_zero(left)];

@@ -58,7 +58,7 @@ public:
     // Called by the thread that runs.
     Thread& current() { return *current_; }
     unsigned current_lane() const { return static_cast<unsigned>(current_->number % warpSize); }
-    void yield();
+    void yield() { suspend(); }
     Votes wait_at_barrier(const char* operation, bool vote, const Where& where);
     const Exchange& wait_at_exchange(const char* operation, unsigned mask, std::uint64_t value, const Where& where);
 
@@ -89,7 +89,7 @@ private:
     std::size_t scheduler_stack_size_ = 0;
 
     Thread* current_ = nullptr;
-    std::size_t count_ = 0, alive_ = 0, at_barrier_ = 0, idle_yields_ = 0;
+    std::size_t count_ = 0, alive_ = 0, at_barrier_ = 0, idle_turns_ = 0;
     const Thread* first_at_barrier_ = nullptr;
     int votes_ = 0;
     Votes last_votes_{};

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <stdexcept>
 
 #include "device/threads.hpp"
 
@@ -56,6 +57,7 @@ StaticShared::StaticShared() {
     touched = 1;
     ThreadLocals variables{reinterpret_cast<std::uintptr_t>(&find_module)};
     dl_iterate_phdr(find_module, &variables);
+    if (variables.begin == nullptr) throw std::runtime_error("CUDA emulator: the shared variables were not found");
     begin_ = variables.begin;
     saved_.assign(begin_, begin_ + variables.size);
 }

@@ -22,22 +22,26 @@ LANES = np.arange(32)
 ints = npt.NDArray[np.int32]
 
 
-SWITCHES = {"x86_64": "switch_x86_64", "aarch64": "switch_aarch64"}
-SWITCH = SWITCHES.get(platform.machine(), "switch_ucontext")
+SWITCHES = {"switch_x86_64", "switch_aarch64", "switch_ucontext"}
+SWITCH = f"switch_{platform.machine()}" if f"switch_{platform.machine()}" in SWITCHES else "switch_ucontext"
 
 
-def build(folder: Path, *flags: str, switch: str = SWITCH) -> Path:
-    """The program of cases.cu, with a given way to change stacks."""
-    sources = [path for path in (EMULATOR / "src").glob("*.cpp") if not path.name.startswith("switch_")]
+def call(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def build(folder: Path, *flags: str) -> Path:
+    """The program of cases.cu; its object files stay in the folder."""
+    sources = [path for path in (EMULATOR / "src").glob("*.cpp") if path.stem not in SWITCHES - {SWITCH}]
     includes = [f"-I{EMULATOR}", f"-I{ROOT / 'native/cuda'}"]
     options = ["-std=c++20", "-O1", "-ffp-contract=off", "-ftrivial-auto-var-init=pattern", "-fno-strict-aliasing"]
     warnings = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror", "-Wno-unknown-pragmas"]
-    program = folder / "cases"
-    files = [CASES, *sources, EMULATOR / f"src/{switch}.cpp"]
-    command = [COMPILER, *options, *warnings, *flags, *includes, "-x", "c++", *files, "-o", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return program
+    for source in [CASES, *sources]:
+        to = folder / f"{source.stem}.o"
+        call(COMPILER, *options, *warnings, *flags, *includes, "-x", "c++", "-c", source, "-o", to)
+    call(COMPILER, *flags, *sorted(folder.glob("*.o")), "-o", folder / "cases")
+    return folder / "cases"
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +205,7 @@ def test_floats_round_to_nearest_even(program: Path) -> None:
     halves = np.arange(31744, dtype=np.uint16).view(np.float16).astype(np.float32)
     random = np.random.default_rng(8).integers(0, 2**32, 40960, dtype=np.uint64).astype(np.uint32)
     random[random & 0x7F800000 == 0x7F800000] = 0x7F800000
-    edges = np.float32([65520, 65519.996, np.inf, -np.inf, -0.0])
+    edges = np.array([65520, 65519.996, np.inf, -np.inf, -0.0], np.float32)
     values = np.concatenate([halves, (halves[1:] + halves[:-1]) / 2, -halves, random.view(np.float32), edges])
     values = np.resize(values, values.size // 256 * 256 + 256)
     got = output(program, "floats_to_halves", values).view(np.uint16).reshape(-1, 2)
@@ -321,18 +325,54 @@ def test_right_kernels_are_clean(sanitized: Path, program: Path, case: str) -> N
     np.testing.assert_array_equal(output(sanitized, case, values), output(program, case, values))
 
 
-def test_the_portable_change_of_stacks(tmp_path: Path) -> None:
+def test_the_portable_change_of_stacks(program: Path, tmp_path: Path) -> None:
     """Processors without a hand-written switch use the C library's."""
-    program = build(tmp_path, switch="switch_ucontext")
+    objects = [path for path in program.parent.glob("*.o") if path.stem != SWITCH]
+    source = EMULATOR / "src/switch_ucontext.cpp"
+    call(COMPILER, "-std=c++20", "-O1", f"-I{EMULATOR}", source, *objects, "-o", tmp_path / "cases")
     values = randints(12, 96)
-    np.testing.assert_array_equal(output(program, "barriers", values)[:96], np.cumsum(values))
-    assert "no thread can go on" in fault(program, "half_a_shuffle", np.arange(64, dtype=np.int32))
+    np.testing.assert_array_equal(output(tmp_path / "cases", "barriers", values)[:96], np.cumsum(values))
+    assert "no thread can go on" in fault(tmp_path / "cases", "half_a_shuffle", np.arange(64, dtype=np.int32))
 
 
-@pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not on PATH")
-@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
-def test_nvcc_takes_the_same_kernels(tmp_path: Path, target: str) -> None:
-    """What the emulator runs is CUDA."""
-    command = ["nvcc", "-std=c++20", f"-arch={target}", f"-I{ROOT / 'native/cuda'}", "-c", CASES]
-    done = subprocess.run([*command, "-o", tmp_path / "cases.o"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def compiled_by_nvcc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("nvcc") is None:
+        pytest.skip("nvcc is not on PATH")
+    program = tmp_path_factory.mktemp("nvcc") / "cases"
+    targets = ["-gencode=arch=compute_80,code=sm_80", "-gencode=arch=compute_90,code=[sm_90,compute_90]"]
+    includes = f"-I{ROOT / 'native/cuda'}"
+    call("nvcc", "-std=c++20", "--fmad=false", *targets, includes, CASES, "-o", program)
+    return program
+
+
+def test_nvcc_takes_the_same_kernels(compiled_by_nvcc: Path) -> None:
+    """What the emulator runs is CUDA; without a device the program says so."""
+    done = run(compiled_by_nvcc, "shuffles", randints(1, 32))
+    assert done.returncode == 0 or b"CUDA: cudaMallocManaged failed" in done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("case", "values"),
+    [
+        ("shuffles", randints(21, 32)),
+        ("votes", randints(22, 32)),
+        ("divergent", randints(23, 32)),
+        ("barriers", randints(24, 96)),
+        ("pipeline", randints(25, 6 * 64 * 4)),
+        ("atomics", randints(26, 15 * 96)),
+        ("bits", randints(27, 128, -(2**31), 2**31 - 1)),
+        ("floats_to_halves", np.random.default_rng(28).normal(size=1024).astype(np.float32)),
+        ("half_arithmetic", np.random.default_rng(29).normal(size=64 * 6).astype(np.float16)),
+    ],
+)
+def test_a_device_gives_what_the_emulator_gives(
+    program: Path, compiled_by_nvcc: Path, case: str, values: npt.NDArray[np.generic]
+) -> None:
+    """Where there is a GPU, it is the judge of the emulator."""
+    done = run(compiled_by_nvcc, case, values)
+    if b"CUDA: cudaMallocManaged failed" in done.stderr:
+        pytest.skip(done.stderr.decode().strip())
+    assert done.returncode == 0, done.stderr.decode()
+    np.testing.assert_array_equal(np.frombuffer(done.stdout, np.int32), output(program, case, values))
