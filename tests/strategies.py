@@ -6,8 +6,10 @@ go wrong, and random floats never hit them.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -55,20 +57,82 @@ def code_sets(draw: st.DrawFn) -> tuple[Array, Array, Array | None, int]:
     return codes, queries, mask, draw(st.sampled_from([1, 2, 10, 100, 3000]))
 
 
-@st.composite
-def row_sets(draw: st.DrawFn) -> tuple[Array, Array, Array, int]:
-    """Rows (N, D), queries (Q, D), candidates (Q, K) with gaps and repeats, and k.
+class Bfloat16:
+    """A (N, D) tensor of bfloat16, a type that NumPy lacks: float32 values, cut to their upper halves."""
 
-    Values are small integers: every sum is exact in any order, so that scores must agree to the last bit.
+    def __init__(self, values: Array) -> None:
+        self.bits = np.ascontiguousarray(np.ascontiguousarray(values, np.float32).view(np.uint16)[..., 1::2])
+
+    def widen(self) -> Array:
+        """The same values as float32."""
+        return (self.bits.astype(np.uint32) << 16).view(np.float32)
+
+    def __dlpack__(self, *, stream: None = None) -> Any:
+        """NumPy's capsule of the bits, with another type code: DLManagedTensor.dl_tensor.dtype.code, at byte 20."""
+        capsule = self.bits.__dlpack__(stream=stream)
+        pointer = ctypes.pythonapi.PyCapsule_GetPointer
+        pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+        ctypes.c_uint8.from_address(pointer(capsule, b"dltensor") + 20).value = 4  # kDLBfloat
+        return capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+
+@dataclass(frozen=True)
+class Reranking:
+    """One call of rerank.
+
+    Attributes:
+        rows: (N, D) as the kernel takes them; `widened` as the reference does.
+        rest: metric, scales, offsets.
+    """
+
+    rows: Any
+    widened: Array
+    queries: Array
+    candidates: Array
+    k: int
+    rest: dict[str, Any]
+
+
+ROW_TYPES = ("float32", "float16", "bfloat16", "int8")
+METRICS = ("inner_product", "l2", "cosine")
+
+
+def rows_of(values: Array, row_type: str) -> tuple[Any, Array]:
+    """Values stored as this type, as the kernel takes them and as the reference does."""
+    if row_type == "bfloat16":
+        narrow = Bfloat16(values)
+        return narrow, narrow.widen()
+    rows = values.astype(row_type)
+    return rows, rows
+
+
+@st.composite
+def rerankings(draw: st.DrawFn) -> Reranking:
+    """Every type of row and every metric; lists with gaps and repeats, as an array or ragged.
+
+    Values are small integers, and scales few powers of two, zero among them: every sum is exact in any order, so that
+    scores must agree to the last bit.
     """
     rng = draw(generators())
+    row_type, metric = draw(st.sampled_from(ROW_TYPES)), draw(st.sampled_from(METRICS))
     dimension = draw(st.sampled_from([1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100, 127, 128, 192, 257]))
-    count = draw(st.integers(1, 300))
-    dtype = draw(st.sampled_from([np.float16, np.float32]))
-    rows = rng.integers(-8, 9, (count, dimension)).astype(dtype)
-    queries = rng.integers(-8, 9, (draw(st.integers(0, 4)), dimension)).astype(np.float32)
-    candidates = rng.integers(-1, count, (len(queries), draw(st.sampled_from([0, 1, 5, 255, 256, 257, 700]))))
-    return rows, queries, candidates, draw(st.sampled_from([1, 3, 50, 1000]))
+    count, num_queries = draw(st.integers(1, 300)), draw(st.integers(0, 4))
+    most = 127 if row_type == "int8" else 8
+    rows, widened = rows_of(rng.integers(-most - 1, most + 1, (count, dimension)), row_type)
+    queries = rng.integers(-8, 9, (num_queries, dimension)).astype(np.float32)
+    queries[rng.random(num_queries) < 0.1] = 0
+    scales = rng.choice([-0.5, 0.0, 0.25, 0.5, 1.0], count).astype(np.float32) if row_type == "int8" else None
+    longest = draw(st.sampled_from([0, 1, 5, 255, 256, 257, 700]))
+    if draw(st.booleans()):
+        candidates, offsets = rng.integers(-1, count, (num_queries, longest)), None
+    else:
+        offsets = np.concatenate([[0], np.cumsum(rng.integers(0, longest + 1, num_queries))])
+        candidates = rng.integers(-1, count, offsets[-1])
+    rest = {"metric": metric, "scales": scales, "offsets": offsets}
+    return Reranking(rows, widened, queries, candidates, draw(st.sampled_from([1, 3, 50, 1000])), rest)
 
 
 @st.composite

@@ -8,6 +8,8 @@
 namespace bowerbird::bindings {
 namespace {
 
+constexpr std::int64_t max_rows = std::int64_t{1} << 32;  // an id and a score order as one number of 64 bits
+
 RowType row_type(const Tensor& rows) {
     if (rows.element == Element::float32) return RowType::float32;
     if (rows.element == Element::float16) return RowType::float16;
@@ -28,7 +30,7 @@ void set_rows(RerankRequest& request, const Tensor& rows) {
     require_rank(rows, 2, "rows");
     require_contiguous(rows, "rows");
     request.rows = rows.data;
-    request.num_rows = rows.length(0);
+    request.num_rows = require_between(rows.shape[0], 0, max_rows, "rows: number");
     request.dimension = require_between(rows.shape[1], 1, max_k, "rows: dimension");
 }
 

@@ -1,6 +1,11 @@
+// The order of work: a query's candidates are checked and packed, then scored some hundred at a time, and those that
+// beat the bar of the top-k enter it while their scores are in the cache. The gather is the floor: one core has room for
+// a few dozen cache lines on their way, so whole rows are prefetched some KiB ahead, across the end of a list into the
+// next query's too, and everything else has to fit in the shade of that.
 #include "bowerbird/rerank.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
@@ -14,89 +19,215 @@
 namespace bowerbird {
 namespace {
 
-constexpr std::size_t chunk_candidates = 256;  // scored in one kernel call; their scores stay in the cache
-constexpr std::size_t query_padding = 64;      // values; the loops read the query in whole vectors
+constexpr std::size_t chunk_candidates = 256;  // scored in one call of the loop; their scores stay in the cache
+constexpr std::size_t ahead_bytes = 4096;      // measured: 2 to 4 KiB ahead is best on server cores
+constexpr std::size_t max_ahead = 64;          // rows; what is in flight is lines, and short rows share those
+constexpr std::size_t min_slice = 4096;        // candidates; a smaller share costs more in threads than it saves
+constexpr std::size_t max_task_queries = 16;
 
-struct Scored {
-    float score;
-    std::int64_t index;
+using Key = std::uint64_t;  // rank in the high half, better is smaller, and the row id in the low one
 
-    // Better first: the higher score, then the lower index.
-    bool operator<(const Scored& other) const {
-        return score != other.score ? score > other.score : index < other.index;
+constexpr int id_bits = 32;
+
+// Floats as unsigned numbers of the opposite order; the two zeros are one.
+std::uint32_t descending(float rank) {
+    const auto bits = std::bit_cast<std::uint32_t>(rank + 0.0F);
+    return bits >> 31 != 0 ? bits : ~bits & 0x7FFFFFFFU;
+}
+
+float rank_of(Key key) {
+    const auto bits = static_cast<std::uint32_t>(key >> id_bits);
+    return std::bit_cast<float>(bits >> 31 != 0 ? bits : ~bits & 0x7FFFFFFFU);
+}
+
+std::size_t row_bytes(const RerankRequest& request) {
+    switch (request.row_type) {
+        case RowType::float32: return request.dimension * 4;
+        case RowType::float16:
+        case RowType::bfloat16: return request.dimension * 2;
+        case RowType::int8: break;
+    }
+    return request.dimension;
+}
+
+// Candidates of one query.
+struct Slice {
+    std::size_t query;
+    const std::int64_t* begin;
+    const std::int64_t* end;
+};
+
+// How the work is cut: by queries, and these into slices where they are fewer than threads.
+struct Plan {
+    std::size_t slices_a_query;
+    std::size_t slices_a_task;
+    std::size_t slices;
+
+    explicit Plan(const RerankRequest& request) {
+        const std::size_t queries = std::max<std::size_t>(request.num_queries, 1);
+        const std::size_t list =
+            request.offsets == nullptr ? request.num_candidates : request.num_candidates / queries;
+        const std::size_t wanted = (request.num_threads + queries - 1) / queries;
+        slices_a_query = std::clamp<std::size_t>(list / min_slice, 1, wanted);
+        slices = request.num_queries * slices_a_query;
+        slices_a_task = std::clamp<std::size_t>(slices / (4 * request.num_threads), 1, max_task_queries);
     }
 };
 
-class QueryRerank {
-public:
-    QueryRerank(const RerankRequest& request, std::size_t q)
-        : request_(request),
-          dot_(request.row_type == RowType::float32 ? rerank_loops().dot_float32 : rerank_loops().dot_float16),
-          candidates_(request.candidates + q * request.num_candidates),
-          query_((request.dimension + query_padding - 1) / query_padding * query_padding),
-          best_(std::max<std::size_t>(1, std::min(request.k, request.num_candidates))) {
-        const float* query = request.queries + q * request.dimension;
-        std::copy(query, query + request.dimension, query_.begin());
-        ids_.reserve(chunk_candidates);
+Slice slice_at(const RerankRequest& request, const Plan& plan, std::size_t slice) {
+    const std::size_t q = slice / plan.slices_a_query, part = slice % plan.slices_a_query;
+    const std::int64_t* list = request.candidates;
+    std::size_t size = request.num_candidates;
+    if (request.offsets == nullptr) {
+        list += q * size;
+    } else {
+        list += request.offsets[q];
+        size = static_cast<std::size_t>(request.offsets[q + 1] - request.offsets[q]);
     }
+    return {q, list + size * part / plan.slices_a_query, list + size * (part + 1) / plan.slices_a_query};
+}
 
-    std::vector<Scored> run() {
-        for (std::size_t i = 0; i < request_.num_candidates; ++i) {
-            const std::int64_t id = candidates_[i];
-            if (id == -1) continue;
-            if (id < 0 || static_cast<std::size_t>(id) >= request_.num_rows) {
-                throw std::invalid_argument("candidates: expected -1 or a row id below " +
-                                            std::to_string(request_.num_rows) + ", got " + std::to_string(id));
+// Scores slices one after another, with one set of buffers.
+class Scorer {
+public:
+    explicit Scorer(const RerankRequest& request)
+        : request_(request),
+          loop_(rerank_loops().score[static_cast<int>(request.row_type)][static_cast<int>(request.metric)]),
+          ahead_(std::min(ahead_bytes / row_bytes(request) + 1, max_ahead)),
+          query_((request.dimension + query_padding - 1) / query_padding * query_padding) {}
+
+    // The keys of the best candidates of a slice, ascending. `next` is the slice that comes after it, or null.
+    std::vector<Key> best(const Slice& slice, const Slice* next) {
+        set_query(slice.query);
+        pack(slice, next);
+        BoundedTopK<Key> top(std::max<std::size_t>(1, std::min(request_.k, num_ids_)));
+        float bar = -std::numeric_limits<float>::infinity();
+        for (std::size_t begin = 0; begin < num_ids_; begin += chunk_candidates) {
+            const std::size_t count = std::min(chunk_candidates, num_ids_ - begin);
+            rank(ids_.data() + begin, count);
+            for (std::size_t i = 0; i < count; ++i) {
+                if (ranks_[i] < bar) continue;
+                const std::int64_t id = ids_[begin + i];
+                if (std::isnan(ranks_[i])) refuse_row(id);
+                const Key key = Key{descending(ranks_[i])} << id_bits | static_cast<Key>(id);
+                if (top.push(key)) bar = rank_of(top.bar());
             }
-            ids_.push_back(id);
-            if (ids_.size() == chunk_candidates) score_chunk();
         }
-        score_chunk();
-        return best_.take();
+        return top.take();
     }
 
 private:
-    void score_chunk() {
-        float scores[chunk_candidates];
-        dot_({request_.rows, request_.dimension, query_.data(), ids_.data(), ids_.size()}, scores);
-        for (std::size_t i = 0; i < ids_.size(); ++i) {
-            if (std::isnan(scores[i])) {
-                throw std::invalid_argument("rows: row " + std::to_string(ids_[i]) +
-                                            " has a value that is not finite: its score is not a number");
-            }
-            const Scored scored{scores[i], ids_[i]};
-            if ((!has_bar_ || scored < best_.bar()) && best_.push(scored)) has_bar_ = true;
+    void set_query(std::size_t q) {
+        const float* query = request_.queries + q * request_.dimension;
+        std::copy(query, query + request_.dimension, query_.begin());
+        double square = 0.0;
+        for (std::size_t i = 0; i < request_.dimension; ++i) square += static_cast<double>(query[i]) * query[i];
+        query_length_ = std::sqrt(square);
+    }
+
+    bool is_row(std::int64_t id) const { return static_cast<std::uint64_t>(id) < request_.num_rows; }
+
+    // The slice's ids without the gaps, then `ahead_` that come next.
+    void pack(const Slice& slice, const Slice* next) {
+        ids_.resize(static_cast<std::size_t>(slice.end - slice.begin) + ahead_);
+        num_ids_ = 0;
+        for (const std::int64_t* at = slice.begin; at != slice.end; ++at) {
+            if (!is_row(*at) && *at != -1) refuse_id(*at);
+            ids_[num_ids_] = *at;
+            num_ids_ += *at != -1 ? 1 : 0;
         }
-        ids_.clear();
+        std::size_t filled = num_ids_;
+        const std::size_t full = num_ids_ + ahead_;
+        if (next != nullptr) {
+            for (const std::int64_t* at = next->begin; at != next->end && filled < full; ++at) {
+                if (is_row(*at)) ids_[filled++] = *at;
+            }
+        }
+        while (filled < full && filled > 0) ids_[filled] = ids_[filled - 1], ++filled;
+    }
+
+    // ranks_[i] of the rows ids[i]: greater is better.
+    void rank(const std::int64_t* ids, std::size_t count) {
+        loop_({request_.rows, request_.scales, request_.dimension, query_.data(), ids, count, ahead_}, ranks_, squares_);
+        if (request_.metric == Metric::l2) {
+            for (std::size_t i = 0; i < count; ++i) ranks_[i] = -ranks_[i];
+        }
+        if (request_.metric == Metric::cosine) {
+            for (std::size_t i = 0; i < count; ++i) {
+                const double scale = request_.scales == nullptr ? 1.0 : request_.scales[ids[i]];
+                ranks_[i] = cosine(ranks_[i] * scale, squares_[i] * (scale * scale));
+            }
+        }
+    }
+
+    float cosine(double product, double square) const {
+        if (!std::isfinite(square)) return std::numeric_limits<float>::quiet_NaN();
+        const double lengths = query_length_ * std::sqrt(square);
+        return lengths == 0.0 ? 0.0F : static_cast<float>(product / lengths);
+    }
+
+    [[noreturn]] void refuse_id(std::int64_t id) const {
+        throw std::invalid_argument("candidates: expected -1 or a row id below " + std::to_string(request_.num_rows) +
+                                    ", got " + std::to_string(id));
+    }
+
+    [[noreturn]] void refuse_row(std::int64_t id) const {
+        throw std::invalid_argument((request_.scales == nullptr ? "rows: row " : "scales: row ") + std::to_string(id) +
+                                    " has a value that is not finite: its score is not a number");
     }
 
     const RerankRequest& request_;
-    void (*const dot_)(const DotTask&, float*);
-    const std::int64_t* candidates_;
+    const ScoreLoop loop_;
+    const std::size_t ahead_;
     std::vector<float> query_;
+    double query_length_ = 0.0;
     std::vector<std::int64_t> ids_;
-    BoundedTopK<Scored> best_;
-    bool has_bar_ = false;
+    std::size_t num_ids_ = 0;
+    float ranks_[chunk_candidates];
+    float squares_[chunk_candidates];
 };
+
+void write(const RerankRequest& request, const std::vector<Key>& keys, float* scores, std::int64_t* indices) {
+    const float sign = request.metric == Metric::l2 ? -1.0F : 1.0F;
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+        scores[i] = sign * rank_of(keys[i]);
+        indices[i] = static_cast<std::int64_t>(keys[i] & 0xFFFFFFFFU);
+    }
+    std::fill(scores + keys.size(), scores + request.k, -sign * std::numeric_limits<float>::infinity());
+    std::fill(indices + keys.size(), indices + request.k, -1);
+}
+
+// The best of all slices of a query, ascending.
+std::vector<Key> merged(std::vector<Key>* slices, std::size_t count, std::size_t k) {
+    std::vector<Key> keys = std::move(slices[0]);
+    for (std::size_t i = 1; i < count; ++i) {
+        const auto middle = static_cast<std::ptrdiff_t>(keys.size());
+        keys.insert(keys.end(), slices[i].begin(), slices[i].end());
+        std::inplace_merge(keys.begin(), keys.begin() + middle, keys.end());
+    }
+    keys.resize(std::min(keys.size(), k));
+    return keys;
+}
 
 }  // namespace
 
 void rerank(const RerankRequest& request, float* scores, std::int64_t* indices) {
-    const bool narrow = request.row_type == RowType::bfloat16 || request.row_type == RowType::int8;
-    if (narrow || request.offsets != nullptr || request.metric != Metric::inner_product) {
-        throw std::invalid_argument("rerank: the host computes inner products of float rows and dense lists only");
-    }
-    parallel_for(request.num_queries, request.num_threads, [&](std::size_t q) {
-        const std::vector<Scored> best = QueryRerank(request, q).run();
-        float* score = scores + q * request.k;
-        std::int64_t* index = indices + q * request.k;
-        for (std::size_t i = 0; i < best.size(); ++i) {
-            score[i] = best[i].score;
-            index[i] = best[i].index;
+    const Plan plan(request);
+    std::vector<std::vector<Key>> best(plan.slices);
+    parallel_for((plan.slices + plan.slices_a_task - 1) / plan.slices_a_task, request.num_threads, [&](std::size_t task) {
+        Scorer scorer(request);
+        const std::size_t first = task * plan.slices_a_task, last = std::min(first + plan.slices_a_task, plan.slices);
+        Slice slice = slice_at(request, plan, first);
+        for (std::size_t i = first; i < last; ++i) {
+            const Slice next = i + 1 < last ? slice_at(request, plan, i + 1) : slice;
+            best[i] = scorer.best(slice, i + 1 < last ? &next : nullptr);
+            slice = next;
         }
-        std::fill(score + best.size(), score + request.k, -std::numeric_limits<float>::infinity());
-        std::fill(index + best.size(), index + request.k, -1);
     });
+    for (std::size_t q = 0; q < request.num_queries; ++q) {
+        const std::vector<Key> keys = merged(&best[q * plan.slices_a_query], plan.slices_a_query, request.k);
+        write(request, keys, scores + q * request.k, indices + q * request.k);
+    }
 }
 
 }  // namespace bowerbird

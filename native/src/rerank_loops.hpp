@@ -4,23 +4,34 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "bowerbird/rerank.hpp"
 #include "dispatch.hpp"
 
 namespace bowerbird {
 
 // Rows of one candidate list, scored against one query.
-struct DotTask {
-    const void* rows;         // (N, dimension), element type fixed by the loop
+struct ScoreTask {
+    const void* rows;         // (N, dimension), of the loop's row type
+    const float* scales;      // (N,) for int8
     std::size_t dimension;    // D
-    const float* query;       // D values, then zeros up to a multiple of 64 values
-    const std::int64_t* ids;  // valid row ids
+    const float* query;       // D values, then zeros up to a multiple of query_padding
+    const std::int64_t* ids;  // `count` row ids, then `ahead` more whose rows come next: prefetched, never read
     std::size_t count;
+    std::size_t ahead;  // how many rows before its turn a row is prefetched
 };
 
+constexpr std::size_t query_padding = 64;  // values: a whole number of vectors at every level
+
+// What a loop gives for row i:
+//   inner_product  sums[i] = row . query
+//   l2             sums[i] = |row - query|^2
+//   cosine         sums[i] = row . query and squares[i] = |row|^2, of int8 without the scale, which cancels but for
+//                  its sign
+// in float32; equal rows get equal values, wherever they lie.
+using ScoreLoop = void (*)(const ScoreTask& task, float* sums, float* squares);
+
 struct RerankLoops {
-    // scores[i] = inner product of row ids[i] and the query; equal rows get equal scores.
-    void (*dot_float32)(const DotTask& task, float* scores);
-    void (*dot_float16)(const DotTask& task, float* scores);
+    ScoreLoop score[4][3];  // by RowType and Metric
 };
 
 BOWERBIRD_LOOPS(RerankLoops, rerank_loops)

@@ -46,15 +46,21 @@ def scan(rng: Rng) -> Case:
 
 
 def rerank(rng: Rng) -> Case:
-    """Small integers, so that sums are exact in any order."""
+    """Small integers and scales of powers of two, so that sums are exact in any order; lists as an array or ragged."""
     count, dimension = int(rng.integers(1, 100)), int(rng.integers(1, 300))
     queries = int(rng.integers(0, 4))
+    row_type = [np.float32, np.float16, np.int8][rng.integers(3)]
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(0, 60, queries))]) if rng.random() < 0.5 else None
+    lists = (queries, int(rng.integers(0, 60))) if offsets is None else offsets[-1]
     return Case(
         {
-            "rows": rng.integers(-8, 9, (count, dimension)).astype([np.float16, np.float32][rng.integers(2)]),
+            "rows": rng.integers(-8, 9, (count, dimension)).astype(row_type),
             "queries": rng.integers(-8, 9, (queries, dimension)).astype(np.float32),
-            "candidates": rng.integers(-1, count, (queries, rng.integers(0, 60))),
+            "candidates": rng.integers(-1, count, lists),
             "k": int(rng.integers(1, 50)),
+            "metric": str(rng.choice(["inner_product", "l2", "cosine"])),
+            "scales": rng.choice([-0.5, 0.0, 1.0], count).astype(np.float32) if row_type is np.int8 else None,
+            "offsets": offsets,
             "num_threads": int(rng.integers(1, 4)),
         },
         ("rows", "queries", "candidates", "k"),

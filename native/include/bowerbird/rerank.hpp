@@ -19,7 +19,7 @@ struct RerankRequest {
     const void* rows;  // (N, D) of row_type
     RowType row_type;
     const float* scales;  // (N,): a row of int8 stands for scale * row; null for the other types
-    std::size_t num_rows;
+    std::size_t num_rows;  // <= 2^32
     std::size_t dimension;
     const float* queries;  // (Q, D), finite
     std::size_t num_queries;
