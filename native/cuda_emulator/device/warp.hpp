@@ -68,7 +68,7 @@ inline void __syncwarp(unsigned mask = cuda_emulator::all_lanes,
     cuda_emulator::warp_exchange("__syncwarp", mask, 0, where);
 }
 
-// The lanes that happen to run together: any set with the caller in it is legal, and the smallest shows the most faults.
+// The lanes that happen to run together: any set with the caller in it is legal, the smallest shows most faults.
 inline unsigned __activemask() { return 1U << cuda_emulator::lane(); }
 
 // ---- shuffles ----

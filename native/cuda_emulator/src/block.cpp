@@ -54,14 +54,14 @@ void Block::run(uint3 shape, const std::function<void()>& kernel, Order& order) 
         bool moved = false;
         Walk walk = order.walk(warps);
         for (std::size_t i = 0; i < warps; ++i) moved |= run_warp(walk.next(), order);
-        if (!moved) throw std::runtime_error(describe_deadlock());
-        if (++idle_turns_ > max_idle_turns) {
-            throw std::runtime_error("threads spin and none comes on\n" + describe_deadlock());
-        }
+        if (!moved) throw std::runtime_error(describe("no thread can go on"));
+        if (++idle_turns_ > max_idle_turns) throw std::runtime_error(describe("threads spin and none comes on"));
     }
 }
 
 void Block::start(uint3 shape) {
+    // A launch that ended by a fault left frames on the stacks of threads that had not returned.
+    for (std::size_t i = 0; alive_ > 0 && i < count_; ++i) allow(stacks_.begin(i), Stacks::stack_bytes);
     fault_ = nullptr;
     count_ = alive_ = std::size_t{shape.x} * shape.y * shape.z;
     at_barrier_ = idle_turns_ = 0;
@@ -70,7 +70,6 @@ void Block::start(uint3 shape) {
     uint3 index{0, 0, 0};
     for (std::size_t i = 0; i < count_; ++i) {
         Thread& thread = threads_[i];
-        allow(stacks_.begin(i), Stacks::stack_bytes);  // an earlier launch may have ended with frames on it
         prepare(thread.context, stacks_.begin(i), Stacks::size(i), &Block::enter);
         thread.fake_stack = nullptr;
         thread.number = i;
@@ -247,8 +246,8 @@ std::string Block::describe_wait(const Thread& thread) const {
 }
 
 // Runs of threads in the same state share a line; threads are numbered with x fastest, as in a warp.
-std::string Block::describe_deadlock() const {
-    std::string text = block_name() + ": no thread can go on";
+std::string Block::describe(const char* verdict) const {
+    std::string text = block_name() + ": " + verdict;
     for (std::size_t first = 0, end = 0; first < count_; first = end) {
         const std::string state = describe_wait(threads_[first]);
         end = first + 1;

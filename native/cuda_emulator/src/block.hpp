@@ -73,7 +73,7 @@ private:
     void finish(Thread& thread);
     void release_barrier_if_all_wait();
     void complete_exchange_if_all_wait(Warp& warp, const Thread& asking);
-    std::string describe_deadlock() const;
+    std::string describe(const char* verdict) const;
     std::string describe_wait(const Thread& thread) const;
     Warp& warp_of(const Thread& thread) { return warps_[thread.number / warpSize]; }
 

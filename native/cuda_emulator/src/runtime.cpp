@@ -163,7 +163,8 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const voi
     if (block_size < 1) return note(cudaErrorInvalidValue);
     const int by_threads = max_resident_threads / ((block_size + warpSize - 1) / warpSize * warpSize);
     const int by_memory = static_cast<int>(multiprocessor_shared / (dynamic_shared_bytes + reserved_shared));
-    const bool fits_at_all = dynamic_shared_bytes <= shared_limit(kernel) && block_size <= static_cast<int>(max_block_x);
+    const bool fits_at_all = dynamic_shared_bytes <= shared_limit(kernel) &&
+                             block_size <= static_cast<int>(max_block_x);
     *blocks = fits_at_all ? std::min({by_threads, by_memory, max_resident_blocks}) : 0;
     return cudaSuccess;
 }

@@ -1,6 +1,6 @@
-// Kernels that use each thing the emulator offers, right ones and wrong ones. A program: `cases NAME` reads its input from
-// standard input, runs one kernel, and writes the output; a fault is printed to standard error, status 1. The right ones
-// give the same output on a real device, compiled by nvcc.
+// Kernels that use each thing the emulator offers, right ones and wrong ones. A program: `cases NAME` reads its input
+// from standard input, runs one kernel, and writes the output; a fault goes to standard error, with status 1. The right
+// ones give the same output on a real device, compiled by nvcc.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_pipeline.h>
@@ -143,7 +143,8 @@ __global__ void bits(const int* in, int* out) {
     *to++ = __dp4a(a, b, 7);
     *to++ = static_cast<int>(__dp4a(ua, ub, 7U));
     *to++ = static_cast<int>(__umulhi(ua, ub));
-    *to++ = static_cast<int>(__umul64hi(static_cast<unsigned long long>(ua) << 31, static_cast<unsigned long long>(ub) << 30));
+    const unsigned long long wide_a = static_cast<unsigned long long>(ua) << 31;
+    *to++ = static_cast<int>(__umul64hi(wide_a, static_cast<unsigned long long>(ub) << 30));
     *to++ = static_cast<int>(__funnelshift_l(ua, ub, 11));
     *to++ = __float2int_rn(static_cast<float>(a) * 1.5F) + min(a, 5) - max(ua, 5U) + __float_as_int(1.0F);
 }
