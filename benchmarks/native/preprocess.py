@@ -1,46 +1,67 @@
-"""Picture to normalised input of a model, beside Pillow and NumPy."""
+"""Picture to normalised input of a model, beside OpenCV, and Pillow with NumPy.
+
+A row whose peer computes something else says so in the peer's name: OpenCV's INTER_LINEAR takes four pixels of the
+picture whatever the reduction, reads less than half of it and aliases; nobody compares its output.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from benchmarks import report
+from benchmarks.native import floors
 from bowerbird import native
 
 SEED = 20
 PICTURE_SIZE = (427, 640)
 SIDES = (224, 320)
-MEAN, STD = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
+MEAN, STD = (127.0, 127.0, 127.0), 128.0
 REPEATS, QUICK_REPEATS = 101, 21
 
 Array = npt.NDArray[Any]
 
 
 def rows(*, quick: bool) -> Iterator[report.Row]:
-    """Two sizes of input."""
-    rng = np.random.default_rng(SEED)
+    """Two sizes of input and both filters; every contender allocates its result."""
+    cv2.setNumThreads(1)
+    picture = np.random.default_rng(SEED).integers(0, 256, (*PICTURE_SIZE, 3), dtype=np.uint8)
     for side in SIDES:
-        yield from measure(rng, side, QUICK_REPEATS if quick else REPEATS)
+        yield from measure(picture, side, QUICK_REPEATS if quick else REPEATS)
 
 
-def measure(rng: np.random.Generator, side: int, repeats: int) -> list[report.Row]:
+def measure(picture: Array, side: int, repeats: int) -> Iterator[report.Row]:
     """One picture to one normalised input of the model."""
-    picture = rng.integers(0, 256, (*PICTURE_SIZE, 3), dtype=np.uint8)
-    mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
-    out = np.empty((1, 3, side, side), np.float32)
+    std = (STD, STD, STD)
 
-    def ours() -> Array:
-        return native.preprocess([picture], height=side, width=side, mean=mean, std=std, out=out)
+    def ours(resize: Literal["bilinear", "area"]) -> Callable[[], Array]:
+        return lambda: native.preprocess([picture], height=side, width=side, mean=MEAN, std=std, resize=resize)
 
-    def peer() -> Array:
+    def opencv(interpolation: int) -> Callable[[], Array]:
+        def blob() -> Array:
+            resized = cv2.resize(picture, (side, side), interpolation=interpolation)
+            return np.asarray(cv2.dnn.blobFromImage(resized, 1 / STD, (side, side), MEAN))
+
+        return blob
+
+    def pillow() -> Array:
         resized = Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR)
-        return np.ascontiguousarray(((np.asarray(resized, np.float32) - mean) / std).transpose(2, 0, 1))[None]
+        return np.ascontiguousarray(((np.asarray(resized, np.float32) - MEAN) / std).transpose(2, 0, 1), np.float32)[
+            None
+        ]
 
-    np.testing.assert_allclose(ours(), peer(), rtol=0, atol=1.05 / min(STD))  # Pillow rounds twice
+    area, linear = opencv(cv2.INTER_AREA), opencv(cv2.INTER_LINEAR)
+    np.testing.assert_allclose(ours("area")(), area(), rtol=0, atol=1 / STD)  # OpenCV rounds to bytes
+    np.testing.assert_allclose(ours("bilinear")(), pillow(), rtol=0, atol=1.05 / STD)  # Pillow does so twice
+    limits = {"sequential read": floors.sequential_read(picture)}
     name = f"preprocess {PICTURE_SIZE[1]}x{PICTURE_SIZE[0]} -> {side}x{side}"
-    return report.compare(name, ours, {"Pillow BILINEAR + NumPy": peer}, repeats)
+    yield from report.compare(
+        f"{name}, area", ours("area"), {"OpenCV INTER_AREA + blobFromImage": area}, repeats, floors=limits
+    )
+    peers = {"Pillow BILINEAR + NumPy": pillow, "OpenCV INTER_LINEAR (aliases) + blobFromImage": linear}
+    yield from report.compare(f"{name}, bilinear antialiased", ours("bilinear"), peers, repeats, floors=limits)

@@ -27,7 +27,8 @@ PixelView pixel_view(const Tensor& image, const char* name) {
 }
 
 void run(const py::object& where, const py::list& images, const py::object& mean, const py::object& std,
-         bool swap_channels, const py::object& out_, std::int64_t num_threads) {
+         bool swap_channels, bool area, std::int64_t shorter_side, const py::object& out_,
+         std::int64_t num_threads) {
     const Place place(where), on_host((py::none()));
     PreprocessRequest request{};
     std::vector<Tensor> views;
@@ -47,6 +48,11 @@ void run(const py::object& where, const py::list& images, const py::object& mean
     std::copy_n(elements<float>(means, 1, "mean"), 3, request.mean.begin());
     std::copy_n(elements<float>(deviations, 1, "std"), 3, request.std.begin());
     request.swap_channels = swap_channels;
+    request.resize = area ? Resize::area : Resize::bilinear;
+    if (shorter_side != 0) {
+        const auto longest = static_cast<std::int64_t>(std::max(request.height, request.width));
+        request.shorter_side = require_between(shorter_side, longest, max_side, "shorter_side");
+    }
     request.num_threads = require_between(num_threads, 1, max_threads, "num_threads");
     const py::gil_scoped_release released;
     preprocess(request, values);

@@ -3,28 +3,73 @@
 namespace bowerbird::portable {
 namespace {
 
-void blend_rows(const std::uint8_t* const* rows, const float* weights, std::size_t taps, std::size_t count,
-                float* out) {
-    for (std::size_t i = 0; i < count; ++i) out[i] = 0.0F;
-    for (std::size_t t = 0; t < taps; ++t) {
-        for (std::size_t i = 0; i < count; ++i) out[i] += weights[t] * static_cast<float>(rows[t][i]);
+constexpr std::size_t block = 16;  // pixels
+
+struct Pixels {
+    float channels[3][block] = {};
+};
+
+Pixels load(const std::uint8_t* row, std::size_t count) {
+    Pixels pixels;
+    for (std::size_t i = 0; i < count; ++i) {
+        for (std::size_t c = 0; c < 3; ++c) pixels.channels[c][i] = static_cast<float>(row[3 * i + c]);
+    }
+    return pixels;
+}
+
+void add(Pixels& sums, const Pixels& pixels, float weight) {
+    for (std::size_t c = 0; c < 3; ++c) {
+        for (std::size_t i = 0; i < block; ++i) sums.channels[c][i] += weight * pixels.channels[c][i];
     }
 }
 
-void resample_row(const RowTask& task) {
-    for (std::size_t x = 0; x < task.width; ++x) {
-        const float* pixel = task.row + std::size_t{3} * task.starts[x];
-        const float* weights = task.weights + x * task.taps;
-        float sums[3] = {};
-        for (std::size_t t = 0; t < task.taps; ++t) {
-            for (std::size_t c = 0; c < 3; ++c) sums[c] += weights[t] * pixel[3 * t + c];
+void store(const Pixels& pixels, float* lines, std::size_t stride) {
+    for (std::size_t c = 0; c < 3; ++c) {
+        for (std::size_t i = 0; i < block; ++i) lines[c * stride + i] = pixels.channels[c][i];
+    }
+}
+
+void blend(const BlendTask& task) {
+    for (std::size_t x = 0; x < task.width; x += block) {
+        const std::size_t count = task.width - x < block ? task.width - x : block;
+        Pixels here, next;
+        for (std::size_t c = 0; c < 3; ++c) {
+            for (std::size_t i = 0; i < block; ++i) here.channels[c][i] = task.carry[c * task.stride + x + i];
         }
-        for (std::size_t c = 0; c < 3; ++c) task.planes[c][x] = sums[c] * task.scale[c] + task.offset[c];
+        const Visit* visit = task.visits;
+        for (std::size_t r = 0; r < task.rows; ++r) {
+            for (const Visit* end = visit + task.counts[r]; visit < end; ++visit) {
+                const Pixels pixels = load(visit->row + 3 * x, count);
+                add(here, pixels, visit->here);
+                add(next, pixels, visit->next);
+            }
+            store(here, task.lines + 3 * r * task.stride + x, task.stride);
+            here = next;
+            next = Pixels{};
+        }
+        store(here, task.carry + x, task.stride);
+    }
+}
+
+void resample(const ResampleTask& task) {
+    for (std::size_t line = 0; line < 3 * task.rows; ++line) {
+        const float* inputs = task.lines + line * task.stride;
+        float* out = task.planes[line % 3] + line / 3 * task.width;
+        float carry = 0.0F;
+        for (std::size_t x = 0; x < task.width; ++x) {
+            float here = carry, next = 0.0F;
+            for (std::size_t s = task.begins[x]; s < task.begins[x + 1]; ++s) {
+                here += task.here[s] * inputs[task.bases[s]];
+                next += task.next[s] * inputs[task.bases[s]];
+            }
+            out[x] = here * task.scale[line % 3] + task.offset[line % 3];
+            carry = next;
+        }
     }
 }
 
 }  // namespace
 
-const PreprocessLoops preprocess_loops{&blend_rows, &resample_row};
+const PreprocessLoops preprocess_loops{{.lanes = 1, .window = 1, .alignment = 1}, &blend, &resample};
 
 }  // namespace bowerbird::portable

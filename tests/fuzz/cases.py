@@ -99,6 +99,8 @@ def preprocess(rng: Rng) -> Case:
             "mean": np.array([120.0, 110.0, 100.0], np.float32),
             "std": np.array([60.0, 50.0, 40.0], np.float32),
             "channel_order": str(rng.choice(["rgb", "bgr"])),
+            "resize": str(rng.choice(["bilinear", "area"])),
+            "shorter_side": None if rng.random() < 0.5 else int(rng.integers(39, 80)),
             "num_threads": int(rng.integers(1, 4)),
         },
         ("images",),

@@ -1,4 +1,4 @@
-"""The compiled preprocessing against the reference and Pillow, and what must hold of any resize."""
+"""The compiled preprocessing against the reference, Pillow and OpenCV, and what must hold of any resize."""
 
 from __future__ import annotations
 
@@ -29,10 +29,17 @@ TOLERANCE = 255 * 1e-5  # of a pixel value: float32 sums of weights that are rou
     height=st.sampled_from([1, 2, 7, 32, 33, 70]),
     width=st.sampled_from([1, 3, 4, 5, 64, 101]),
     order=st.sampled_from(["rgb", "bgr"]),
+    resize=st.sampled_from(["bilinear", "area"]),
+    margin=st.sampled_from([None, 0, 1, 6, 90]),
 )
-def test_equals_the_reference(level: str, images: list[Array], height: int, width: int, order: Any) -> None:
-    """Any pictures at any output size agree with the reference within rounding."""
-    wanted: dict[str, Any] = {"height": height, "width": width, "mean": MEAN, "std": STD, "channel_order": order}
+def test_equals_the_reference(
+    level: str, images: list[Array], height: int, width: int, order: str, resize: str, margin: int | None
+) -> None:
+    """Any pictures at any output size agree with the reference within rounding, squeezed or cut."""
+    wanted: dict[str, Any] = {
+        "height": height, "width": width, "mean": MEAN, "std": STD, "channel_order": order, "resize": resize,
+        "shorter_side": None if margin is None else max(height, width) + margin,
+    }  # fmt: skip
     with simd(level):
         actual = native.preprocess(images, **wanted)
     np.testing.assert_allclose(actual, reference.preprocess(images, **wanted), rtol=0, atol=TOLERANCE / min(STD))
@@ -50,21 +57,67 @@ def test_agrees_with_pillow(level: str, size: tuple[int, int]) -> None:
 
 
 @every_level
-def test_a_plain_colour_stays_that_colour(level: str) -> None:
+@pytest.mark.parametrize("size", [(224, 224), (37, 50), (150, 205), (1, 1), (299, 3)])
+def test_area_agrees_with_opencv(level: str, size: tuple[int, int]) -> None:
+    """For reductions, area is OpenCV's INTER_AREA; OpenCV rounds to whole values, and drops slivers of a pixel."""
+    cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install opencv-python-headless")
+    picture = np.random.default_rng(12).integers(0, 256, (300, 410, 3), dtype=np.uint8)
+    with simd(level):
+        ours = native.preprocess([picture], height=size[0], width=size[1], resize="area", **PLAIN)[0]
+    theirs = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
+    np.testing.assert_allclose(ours.transpose(1, 2, 0), theirs, rtol=0, atol=1)
+
+
+@every_level
+def test_area_keeps_the_mean(level: str) -> None:
+    """Boxes share the picture out without gaps or overlaps, whether it is reduced or enlarged."""
+    picture = np.random.default_rng(11).integers(0, 256, (45, 77, 3), dtype=np.uint8)
+    for size in ((31, 20), (200, 90), (45, 400)):
+        with simd(level):
+            batch = native.preprocess([picture], height=size[0], width=size[1], resize="area", **PLAIN)
+        np.testing.assert_allclose(batch.mean(axis=(0, 2, 3)), picture.mean(axis=(0, 1)), rtol=1e-4)
+
+
+@every_level
+def test_a_cut_is_a_part_of_the_whole(level: str) -> None:
+    """With a shorter side, the centre of the picture resized as a whole comes out."""
+    picture = np.random.default_rng(10).integers(0, 256, (120, 203, 3), dtype=np.uint8)
+    with simd(level):
+        whole = native.preprocess([picture], height=60, width=101, **PLAIN)
+        cut = native.preprocess([picture], height=48, width=50, shorter_side=60, **PLAIN)
+    np.testing.assert_allclose(cut, whole[:, :, 6:54, 26:76], rtol=0, atol=TOLERANCE)
+
+
+def test_cuts_where_torchvision_does() -> None:
+    """Resize and CenterCrop of torchvision on a tensor of floats give the same."""
+    transforms = pytest.importorskip("torchvision.transforms.v2", reason="needs torchvision")
+    torch = pytest.importorskip("torch")
+    picture = np.random.default_rng(9).integers(0, 256, (333, 221, 3), dtype=np.uint8)
+    theirs = transforms.Compose([transforms.Resize(97, antialias=True), transforms.CenterCrop((96, 51))])(
+        torch.from_numpy(picture.transpose(2, 0, 1).astype(np.float32))
+    )
+    ours = native.preprocess([picture], height=96, width=51, shorter_side=97, **PLAIN)
+    np.testing.assert_allclose(ours[0], theirs.numpy(), rtol=0, atol=0.01)
+
+
+@every_level
+@pytest.mark.parametrize("resize", ["bilinear", "area"])
+def test_a_plain_colour_stays_that_colour(level: str, resize: Any) -> None:
     """Weights sum to one everywhere, borders included."""
     picture = np.full((61, 83, 3), (10, 128, 255), np.uint8)
     with simd(level):
-        batch = native.preprocess([picture], height=29, width=200, **PLAIN)
+        batch = native.preprocess([picture], height=29, width=200, resize=resize, **PLAIN)
     for channel, value in enumerate((10, 128, 255)):
         np.testing.assert_allclose(batch[0, channel], value, rtol=1e-5)
 
 
 @every_level
-def test_same_size_changes_nothing_but_the_layout(level: str) -> None:
+@pytest.mark.parametrize("resize", ["bilinear", "area"])
+def test_same_size_changes_nothing_but_the_layout(level: str, resize: Any) -> None:
     """A picture of the output's size is copied exactly."""
     picture = np.random.default_rng(14).integers(0, 256, (50, 67, 3), dtype=np.uint8)
     with simd(level):
-        batch = native.preprocess([picture], height=50, width=67, **PLAIN)
+        batch = native.preprocess([picture], height=50, width=67, resize=resize, **PLAIN)
     np.testing.assert_array_equal(batch[0], picture.transpose(2, 0, 1).astype(np.float32))
 
 

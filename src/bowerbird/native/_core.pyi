@@ -39,7 +39,15 @@ def batched_nms(
     num_threads: int,
 ) -> tuple[Any, Any]: ...
 def preprocess(
-    place: Place | None, images: Sequence[Any], mean: Any, std: Any, swap_channels: bool, out: Any, num_threads: int
+    place: Place | None,
+    images: Sequence[Any],
+    mean: Any,
+    std: Any,
+    swap_channels: bool,
+    area: bool,
+    shorter_side: int,
+    out: Any,
+    num_threads: int,
 ) -> None: ...
 def simd_level() -> str: ...
 def simd_levels() -> list[str]: ...

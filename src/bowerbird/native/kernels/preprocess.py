@@ -30,12 +30,16 @@ def preprocess(
     std: Sequence[float] | FloatArray,
     out: FloatArray | None = None,
     channel_order: Literal["rgb", "bgr"] = "rgb",
+    resize: Literal["bilinear", "area"] = "bilinear",
+    shorter_side: int | None = None,
     num_threads: int = 1,
 ) -> FloatArray:
     """The model's input batch: (resized pixel - mean) / std, one picture a row.
 
-    Resizing is antialiased (triangle filter, as wide as the reduction; Pillow's BILINEAR without rounding to bytes)
-    and squeezes any aspect ratio to height x width.
+    A resized pixel is a weighted mean of the picture, in float32, not rounded to bytes.
+    "bilinear": a triangle twice as wide as the pixel, and no narrower than two pixels of the picture: antialiased, as
+    Pillow's BILINEAR is. "area": a box, exactly the part of the picture that the pixel covers: where the picture is
+    reduced, OpenCV's INTER_AREA; where it is enlarged, a pixel that lies within one of the picture copies it.
 
     Args:
         images: N pictures, each (H, W, 3) uint8 RGB, H and W at least 1 and free to differ. Rows may lie apart, so a
@@ -46,6 +50,10 @@ def preprocess(
         std: three values above 0, likewise.
         out: (N, 3, height, width) float32, C-contiguous and writable, to fill and return; None allocates one.
         channel_order: of the output.
+        resize: the filter.
+        shorter_side: pixels, at least height and width: the picture is resized to this shorter side, its aspect kept
+            (the longer side rounded down), and height x width is cut from its centre (half of what is left over,
+            half to even), as torchvision's Resize and CenterCrop do. None squeezes it to height x width.
         num_threads: 1 to 256.
     Returns:
         (N, 3, height, width) float32.
@@ -55,6 +63,9 @@ def preprocess(
     """
     if channel_order not in ("rgb", "bgr"):
         raise ValueError(f"channel_order: expected 'rgb' or 'bgr', got {channel_order!r}")
+    if resize not in ("bilinear", "area"):
+        raise ValueError(f"resize: expected 'bilinear' or 'area', got {resize!r}")
+    shorter = 0 if shorter_side is None else _shorter_side(shorter_side, max(height, width))
     place = place_of(images[0]) if len(images) else None
     shape = (len(images), 3, _side(height, "height"), _side(width, "width"))
     batch: FloatArray = empty(place, shape, "float32") if out is None else out
@@ -64,7 +75,8 @@ def preprocess(
     if not (deviations >= np.finfo(np.float32).tiny).all():  # a smaller one has no finite inverse
         raise ValueError(f"std: expected three values above 0, got {deviations.tolist()}")
     threads = integer(num_threads, "num_threads")
-    _core.preprocess(place, list(images), means, deviations, channel_order == "bgr", batch, threads)
+    swap, area = channel_order == "bgr", resize == "area"
+    _core.preprocess(place, list(images), means, deviations, swap, area, shorter, batch, threads)
     return batch
 
 
@@ -72,6 +84,15 @@ def _side(value: object, name: str) -> int:
     side = integer(value, name)
     if not 1 <= side <= MAX_SIDE:
         raise ValueError(f"{name}: expected 1 to {MAX_SIDE} pixels, got {side}")
+    return side
+
+
+def _shorter_side(value: object, longest: int) -> int:
+    side = integer(value, "shorter_side")
+    if not longest <= side <= MAX_SIDE:
+        raise ValueError(
+            f"shorter_side: expected {longest} (the output's longer side) to {MAX_SIDE} pixels, got {side}"
+        )
     return side
 
 
