@@ -153,6 +153,71 @@ def box_sets(draw: st.DrawFn) -> tuple[Array, Array, Array, float]:
     return boxes, scores, classes, draw(st.sampled_from([0.0, 0.25, 1 / 3, 0.5, 0.9, 1.0]))
 
 
+@st.composite
+def crowds(draw: st.DrawFn) -> tuple[Array, Array, Array, float]:
+    """Boxes (N, 4), scores (N,), classes (N,) and max_iou, of so many that the kept ones lie in a grid of cells.
+
+    Sizes differ much, most boxes have a near copy, and a few lie or reach far out.
+    """
+    rng = draw(generators())
+    count = draw(st.sampled_from([399, 400, 1000, 2500]))
+    offset, scale = draw(st.sampled_from([(0.0, 1.0), (-300.0, 1.0), (1e6, 1.0), (0.0, 1e-19), (0.0, 1e13)]))
+    corner = rng.random((count // 5 + 1, 2)) * 1000
+    size = np.exp(rng.normal(3.5, 1.2, (count // 5 + 1, 2)))
+    which = rng.integers(0, len(corner), count)
+    corner = corner[which] + rng.normal(0, 0.15, (count, 2)) * size[which]
+    corner[rng.random(count) < draw(st.sampled_from([0.0, 0.01]))] *= 50
+    boxes = np.concatenate([corner, corner + size[which] * np.exp(rng.normal(0, 0.2, (count, 2)))], axis=1)
+    if draw(st.booleans()):
+        boxes = np.round(boxes / 8) * 8
+    scores = (rng.integers(0, 200, count) / 256).astype(np.float32)
+    classes = np.minimum(rng.geometric(0.5, count), 4) * draw(st.sampled_from([1, 2**40]))
+    max_iou = draw(st.sampled_from([0.0, 5e-4, 1e-3, 0.1, 0.25, 1 / 3, 0.5, 0.7, 0.9, 1.0]))
+    return ((boxes + offset) * scale).astype(np.float32), scores, classes, max_iou
+
+
+@st.composite
+def network_outputs(draw: st.DrawFn) -> tuple[Array, Array, dict[str, Any]]:
+    """Scores (B, A, C), boxes (B, A, 4 R) and the options of detection_postprocess.
+
+    Scores tie, and without bins so do boxes; with bins they are random, since the expectation is rounded elsewhere.
+    """
+    rng = draw(generators())
+    images, anchors = draw(st.integers(0, 3)), draw(st.sampled_from([0, 1, 3, 17, 90]))
+    classes = draw(st.sampled_from([1, 2, 5, 33]))
+    decoding = draw(st.sampled_from(["none", "deltas", "distances"]))
+    bins = draw(st.sampled_from([1, 2, 8, 17])) if decoding == "distances" else 1
+    activation = draw(st.sampled_from(["none", "sigmoid"]))
+    scores = (rng.integers(-30, 12, (images, anchors, classes)) / 8).astype(np.float32)
+    boxes = rng.integers(-2, 6, (images, anchors, 4 * bins)).astype(np.float32)
+    if bins > 1:
+        boxes = rng.normal(0, 2, boxes.shape).astype(np.float32)
+    elif decoding == "none":
+        boxes[..., 2:] += boxes[..., :2]
+    if activation == "sigmoid" and draw(st.booleans()):
+        scores[rng.random(scores.shape) < 0.1] = draw(st.sampled_from([np.inf, -np.inf]))
+    corner = rng.integers(0, 12, (anchors, 2))
+    laid_out = {
+        "none": None,
+        "deltas": np.concatenate([corner, corner + rng.integers(0, 9, (anchors, 2))], axis=1).astype(np.float32),
+        "distances": np.concatenate([corner + 0.5, 2.0 ** rng.integers(0, 3, (anchors, 1))], axis=1).astype(np.float32),
+    }
+    options = {
+        "anchors": laid_out[decoding],
+        "decoding": decoding,
+        "activation": activation,
+        "image_size": draw(st.sampled_from([None, (9, 13)])),
+        "min_score": draw(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])),
+        "max_iou": draw(st.sampled_from([0.3, 0.55] if bins > 1 else [0.0, 0.25, 0.5, 1.0])),
+        "max_candidates": draw(st.sampled_from([1, 10, 1000])),
+        "max_detections": draw(st.sampled_from([1, 5, 200])),
+        "wanted": draw(st.sampled_from([None, rng.random(classes) < 0.5])),
+        "soft_sigma": draw(st.sampled_from([None, 0.5])),
+        "delta_weights": draw(st.sampled_from([(10.0, 10.0, 5.0, 5.0), (1.0, 1.0, 1.0, 1.0)])),
+    }
+    return scores, boxes, options
+
+
 def pictures() -> st.SearchStrategy[Array]:
     """A picture (H, W, 3) uint8 of any small size and contrast."""
     sides = st.sampled_from([1, 2, 3, 5, 16, 17, 40, 97, 150])

@@ -1,6 +1,8 @@
 // Checks at the border: an argument that a kernel cannot take becomes an exception that names it.
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -64,16 +66,24 @@ Value* elements(const Tensor& tensor, std::size_t rank, const char* name) {
     return static_cast<Value*>(tensor.data);
 }
 
+// Whether no value is NaN or infinite; without a branch a value, so that the compiler can take several at once.
+inline bool all_finite(const float* values, std::size_t count) {
+    std::uint32_t bad = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        bad |= static_cast<std::uint32_t>((std::bit_cast<std::int32_t>(values[i]) & 0x7FFFFFFF) > 0x7F7FFFFF);
+    }
+    return bad == 0;
+}
+
 // ValueError if a value on the host is NaN or infinite. The host does not read what lies on a device: there every
 // kernel says what becomes of such values.
 inline void require_finite(const Tensor& tensor, const char* name) {
     if (!tensor.on_host()) return;
     const auto* values = static_cast<const float*>(tensor.data);
-    for (std::size_t i = 0; i < tensor.size(); ++i) {
-        if (std::isfinite(values[i])) continue;
-        throw py::value_error(std::string(name) + ": expected finite values, got " + std::to_string(values[i]) +
-                              " at flat position " + std::to_string(i));
-    }
+    if (all_finite(values, tensor.size())) return;
+    const float* worst = std::find_if_not(values, values + tensor.size(), [](float value) { return std::isfinite(value); });
+    throw py::value_error(std::string(name) + ": expected finite values, got " + std::to_string(*worst) +
+                          " at flat position " + std::to_string(worst - values));
 }
 
 // ValueError unless lowest <= value <= highest.
@@ -83,12 +93,26 @@ inline std::size_t require_between(std::int64_t value, std::int64_t lowest, std:
                           std::to_string(highest) + ", got " + std::to_string(value));
 }
 
+// ValueError unless 0 <= value <= 1.
+inline float require_fraction(double value, const char* name) {
+    if (value >= 0.0 && value <= 1.0) return static_cast<float>(value);
+    throw py::value_error(std::string(name) + ": expected 0 to 1, got " + std::to_string(value));
+}
+
+// ValueError unless the value is above 0 and finite, as a float32 too.
+inline float require_positive(double value, const char* name) {
+    const auto rounded = static_cast<float>(value);
+    if (rounded > 0.0F && std::isfinite(rounded)) return rounded;
+    throw py::value_error(std::string(name) + ": expected a finite number above 0, got " + std::to_string(value));
+}
+
 constexpr std::int64_t max_k = 0x7FFFFFFF;
 constexpr std::int64_t max_threads = 256;
 
 void bind_scan(py::module_& module);
 void bind_rerank(py::module_& module);
 void bind_nms(py::module_& module);
+void bind_detection_postprocess(py::module_& module);
 void bind_preprocess(py::module_& module);
 
 }  // namespace bowerbird::bindings

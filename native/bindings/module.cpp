@@ -19,6 +19,7 @@ PYBIND11_MODULE(_core, module) {
     bowerbird::bindings::bind_scan(module);
     bowerbird::bindings::bind_rerank(module);
     bowerbird::bindings::bind_nms(module);
+    bowerbird::bindings::bind_detection_postprocess(module);
     bowerbird::bindings::bind_preprocess(module);
     module.def("simd_level", [] { return std::string(name_of(bowerbird::current_level())); });
     module.def("simd_levels", &simd_levels);

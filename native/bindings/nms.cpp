@@ -7,11 +7,6 @@ namespace {
 
 constexpr std::int64_t max_boxes = 0x7FFFFFFF;
 
-float fraction(double value, const char* name) {
-    if (value >= 0.0 && value <= 1.0) return static_cast<float>(value);
-    throw py::value_error(std::string(name) + ": expected 0 to 1, got " + std::to_string(value));
-}
-
 // Boxes, scores and classes of one image (rank 2: N, 4) or of a batch (rank 3: B, N, 4).
 struct BoxSet {
     Tensor boxes, scores, classes;
@@ -55,7 +50,7 @@ NmsRequest request_of(const BoxSet& set, double max_iou, std::int64_t max_kept, 
     request.num_images = set.boxes.rank == 3 ? set.boxes.length(0) : 1;
     request.num_boxes = set.boxes.length(set.boxes.rank - 2);
     request.max_kept = require_between(max_kept, 0, max_boxes, "max_kept");
-    request.max_iou = fraction(max_iou, "max_iou");
+    request.max_iou = require_fraction(max_iou, "max_iou");
     request.num_threads = require_between(num_threads, 1, max_threads, "num_threads");
     return request;
 }
@@ -104,11 +99,51 @@ py::tuple run_batched(const py::object& where, const py::object& boxes, const py
     return py::make_tuple(indices.owner, kept.owner);
 }
 
+SoftNmsRequest soft_request_of(const BoxSet& set, bool gaussian, double sigma, double max_iou, double min_score) {
+    SoftNmsRequest request{};
+    request.boxes = static_cast<const float*>(set.boxes.data);
+    request.scores = static_cast<const float*>(set.scores.data);
+    request.classes = static_cast<const std::int64_t*>(set.classes.data);
+    request.num_boxes = set.boxes.length(0);
+    request.decay = gaussian ? Decay::gaussian : Decay::linear;
+    request.sigma = require_positive(sigma, "sigma");
+    request.max_iou = require_fraction(max_iou, "max_iou");
+    request.min_score = static_cast<float>(min_score);
+    if (!(request.min_score >= 0.0F && std::isfinite(request.min_score))) {
+        throw py::value_error("min_score: expected a finite number of at least 0, got " + std::to_string(min_score));
+    }
+    return request;
+}
+
+// Indices (N), scores (N) and their number (1).
+py::tuple run_soft(const py::object& where, const py::object& boxes, const py::object& scores, bool gaussian,
+                   double sigma, double max_iou, double min_score, const py::object& classes) {
+    const Place place(where);
+    const BoxSet set(place, 2, boxes, scores, classes);
+    const SoftNmsRequest request = soft_request_of(set, gaussian, sigma, max_iou, min_score);
+    const Tensor indices = place.empty({set.boxes.shape[0]}, Element::int64);
+    const Tensor decayed = place.empty({set.boxes.shape[0]}, Element::float32);
+    const Tensor count = place.empty({1}, Element::int32);
+    auto* indices_out = static_cast<std::int64_t*>(indices.data);
+    auto* scores_out = static_cast<float*>(decayed.data);
+    auto* count_out = static_cast<std::int32_t*>(count.data);
+    if (place.on_host()) {
+        const py::gil_scoped_release released;
+        soft_nms(request, indices_out, scores_out, count_out);
+    } else {
+        const DeviceWork work = place.work(cuda::soft_nms_scratch_bytes(request));
+        const py::gil_scoped_release released;
+        cuda::soft_nms(request, work.context, indices_out, scores_out, count_out);
+    }
+    return py::make_tuple(indices.owner, decayed.owner, count.owner);
+}
+
 }  // namespace
 
 void bind_nms(py::module_& module) {
     module.def("nms", &run);
     module.def("batched_nms", &run_batched);
+    module.def("soft_nms", &run_soft);
 }
 
 }  // namespace bowerbird::bindings

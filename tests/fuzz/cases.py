@@ -88,6 +88,69 @@ def nms(rng: Rng) -> Case:
     )
 
 
+def batched_nms(rng: Rng) -> Case:
+    """A few images, in half of the cases with padding."""
+    images, count = int(rng.integers(0, 4)), int(rng.integers(0, 60))
+    return Case(
+        {
+            "boxes": boxes(rng, images, count),
+            "scores": rng.integers(0, 20, (images, count)).astype(np.float32) / 20,
+            "max_iou": float(rng.choice([0.0, 0.25, 0.5, 1.0])),
+            "classes": None if rng.random() < 0.5 else rng.integers(-2, 3, (images, count)),
+            "counts": None if rng.random() < 0.5 else rng.integers(0, count + 1, images).astype(np.int32),
+            "max_kept": None if rng.random() < 0.5 else int(rng.integers(0, 80)),
+            "num_threads": int(rng.integers(1, 4)),
+        },
+        ("boxes", "scores"),
+    )
+
+
+def soft_nms(rng: Rng) -> Case:
+    """Both kinds of decay."""
+    count = int(rng.integers(0, 60))
+    return Case(
+        {
+            "boxes": boxes(rng, count),
+            "scores": rng.integers(0, 20, count).astype(np.float32) / 20,
+            "method": str(rng.choice(["gaussian", "linear"])),
+            "sigma": float(rng.choice([0.1, 0.5])),
+            "max_iou": float(rng.choice([0.0, 0.25, 0.5, 1.0])),
+            "min_score": float(rng.choice([0.0, 0.001, 0.3])),
+            "classes": None if rng.random() < 0.5 else rng.integers(-2, 3, count),
+        },
+        ("boxes", "scores"),
+    )
+
+
+def detection_postprocess(rng: Rng) -> Case:
+    """Every decoding without bins, whose boxes are exact."""
+    images, anchors, classes = int(rng.integers(0, 3)), int(rng.integers(0, 40)), int(rng.integers(1, 6))
+    decoding = str(rng.choice(["none", "deltas", "distances"]))
+    laid_out = {
+        "none": None,
+        "deltas": boxes(rng, anchors),
+        "distances": rng.integers(1, 12, (anchors, 3)).astype(np.float32),
+    }
+    return Case(
+        {
+            "scores": rng.integers(-20, 20, (images, anchors, classes)).astype(np.float32) / 8,
+            "boxes": boxes(rng, images, anchors),
+            "anchors": laid_out[decoding],
+            "decoding": decoding,
+            "activation": str(rng.choice(["none", "sigmoid"])),
+            "image_size": None if rng.random() < 0.5 else (int(rng.integers(1, 20)), int(rng.integers(1, 20))),
+            "min_score": float(rng.choice([0.0, 0.3, 0.5, 1.0])),
+            "max_iou": float(rng.choice([0.0, 0.25, 0.5, 1.0])),
+            "max_candidates": int(rng.integers(1, 200)),
+            "max_detections": int(rng.integers(1, 60)),
+            "wanted": None if rng.random() < 0.5 else rng.random(classes) < 0.7,
+            "soft_sigma": None if rng.random() < 0.5 else 0.5,
+            "num_threads": int(rng.integers(1, 4)),
+        },
+        ("scores", "boxes"),
+    )
+
+
 def preprocess(rng: Rng) -> Case:
     """A few pictures of random sizes."""
     sizes = rng.integers(1, 60, (rng.integers(0, 4), 2))
@@ -108,4 +171,12 @@ def preprocess(rng: Rng) -> Case:
     )
 
 
-CASES: dict[str, Callable[[Rng], Case]] = {"scan": scan, "rerank": rerank, "nms": nms, "preprocess": preprocess}
+CASES: dict[str, Callable[[Rng], Case]] = {
+    "scan": scan,
+    "rerank": rerank,
+    "nms": nms,
+    "batched_nms": batched_nms,
+    "soft_nms": soft_nms,
+    "detection_postprocess": detection_postprocess,
+    "preprocess": preprocess,
+}

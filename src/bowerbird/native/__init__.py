@@ -1,4 +1,4 @@
-"""The compiled kernels: Hamming scan, exact re-ranking, non-maximum suppression, picture preprocessing.
+"""The compiled kernels: Hamming scan, exact re-ranking, detection post-processing, picture preprocessing.
 
 Every function takes arrays without copying them (NumPy arrays, memory-mapped ones too, anything with `__dlpack__`, any
 buffer), computes where the first of them lies, and gives results of that one's library (see `places`). On the host it
@@ -21,9 +21,20 @@ except ImportError as error:
         "build it with `pip install .` or, in a checkout, `make setup`"
     ) from error
 
-from bowerbird.native.kernels import batched_nms, nms, preprocess, rerank, scan
+from bowerbird.native.kernels import batched_nms, detection_postprocess, nms, preprocess, rerank, scan, soft_nms
 
-__all__ = ["batched_nms", "cuda_device_count", "cuda_device_names", "nms", "preprocess", "rerank", "scan", "simd_level"]
+__all__ = [
+    "batched_nms",
+    "cuda_device_count",
+    "cuda_device_names",
+    "detection_postprocess",
+    "nms",
+    "preprocess",
+    "rerank",
+    "scan",
+    "simd_level",
+    "soft_nms",
+]
 
 
 def simd_level() -> str:

@@ -38,6 +38,33 @@ def batched_nms(
     max_kept: int | None,
     num_threads: int,
 ) -> tuple[Any, Any]: ...
+def soft_nms(
+    place: Place | None,
+    boxes: Any,
+    scores: Any,
+    gaussian: bool,
+    sigma: float,
+    max_iou: float,
+    min_score: float,
+    classes: Any | None,
+) -> tuple[Any, Any, Any]: ...
+def detection_postprocess(
+    place: Place | None,
+    scores: Any,
+    boxes: Any,
+    anchors: Any | None,
+    wanted: Any | None,
+    decoding: str,
+    activation: str,
+    image_size: list[float] | None,
+    min_score: float,
+    max_iou: float,
+    max_candidates: int,
+    max_detections: int,
+    soft_sigma: float | None,
+    delta_weights: list[float],
+    num_threads: int,
+) -> tuple[Any, Any, Any, Any]: ...
 def preprocess(
     place: Place | None,
     images: Sequence[Any],

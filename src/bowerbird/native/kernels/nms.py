@@ -5,6 +5,8 @@ Legend: B images, N boxes an image, K of them kept.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
@@ -77,3 +79,50 @@ def batched_nms(
         None if max_kept is None else integer(max_kept, "max_kept"),
         integer(num_threads, "num_threads"),
     )
+
+
+def soft_nms(
+    boxes: FloatArray,
+    scores: FloatArray,
+    *,
+    method: Literal["gaussian", "linear"] = "gaussian",
+    sigma: float = 0.5,
+    max_iou: float = 0.3,
+    min_score: float = 0.001,
+    classes: IntArray | None = None,
+) -> tuple[IntArray, FloatArray]:
+    """Indices and decayed scores of the boxes, in the order picked: the best, which decays those it overlaps.
+
+    On a CUDA device this call waits for the device, as `nms` does.
+
+    Args:
+        boxes: (N, 4) float32, as in `nms`.
+        scores: (N,) float32, finite; ties go to the lower index.
+        method: "gaussian" multiplies a score by exp(-(IoU * IoU) / sigma), "linear" by 1 - IoU where IoU > max_iou.
+        sigma: above 0; for "gaussian".
+        max_iou: in [0, 1]; for "linear".
+        min_score: at least 0; a box whose score is or falls below is dropped.
+        classes: (N,) int64; boxes of different classes leave each other's scores alone. None: all of one class.
+    Returns:
+        indices (K,) int64 and scores (K,) float32 as they were when picked, K <= N. Each operation is rounded to
+        float32, the exponential from its value in float64: the result is the same on every instruction set.
+    Raises:
+        TypeError: an argument has the wrong type or dtype.
+        ValueError: an argument has the wrong shape, strides or value; the message names it.
+
+    Source: Bodla et al., Soft-NMS, 2017, figure 2 and section 3.
+    """
+    if method not in ("gaussian", "linear"):
+        raise ValueError(f"method: expected 'gaussian' or 'linear', got {method!r}")
+    indices, decayed, count = _core.soft_nms(
+        place_of(boxes),
+        boxes,
+        scores,
+        method == "gaussian",
+        real(sigma, "sigma"),
+        real(max_iou, "max_iou"),
+        real(min_score, "min_score"),
+        classes,
+    )
+    kept = int(count[0])
+    return indices[:kept], decayed[:kept]

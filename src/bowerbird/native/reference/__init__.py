@@ -1,8 +1,9 @@
 """The kernels in plain NumPy: slow, obvious, sharing nothing with the compiled ones, so that tests can trust them."""
 
-from bowerbird.native.reference.nms import nms
+from bowerbird.native.reference.detection_postprocess import detection_postprocess
+from bowerbird.native.reference.nms import batched_nms, nms, soft_nms
 from bowerbird.native.reference.preprocess import preprocess
 from bowerbird.native.reference.rerank import rerank
 from bowerbird.native.reference.scan import scan
 
-__all__ = ["nms", "preprocess", "rerank", "scan"]
+__all__ = ["batched_nms", "detection_postprocess", "nms", "preprocess", "rerank", "scan", "soft_nms"]

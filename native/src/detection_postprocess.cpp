@@ -1,0 +1,259 @@
+// The scores are read once, and that is the floor: B * A * C * 4 bytes. One comparison a register finds what is not
+// below the threshold, NaN included. The threshold rises as soon as more pairs are found than there can be candidates.
+// Boxes are decoded one by one, best first, until there are enough detections.
+#include "bowerbird/detection_postprocess.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <optional>
+#include <stdexcept>
+#include <vector>
+
+#include "detection_postprocess_loops.hpp"
+#include "parallel.hpp"
+#include "ranking.hpp"
+#include "suppression.hpp"
+
+namespace bowerbird {
+namespace {
+
+constexpr std::size_t block_scores = 4096;   // 16 KB: they and their positions fit the first-level cache
+constexpr std::size_t candidate_slack = 8192;  // selecting a few times from many is cheaper than often from few
+
+// The best pairs so far.
+class Candidates {
+public:
+    Candidates(std::size_t most, float limit) : most_(most), capacity_(most + candidate_slack), limit_(limit) {}
+
+    // Lower scores cannot become candidates any more.
+    float limit() const { return limit_; }
+
+    void push(float score, std::size_t pair) {
+        if (keys_.size() == capacity_) cut();
+        keys_.push_back(rank_key(score, pair));
+    }
+
+    // Best first.
+    std::vector<RankKey> take() {
+        if (keys_.size() > most_) cut();
+        sort_best_first(keys_);
+        return std::move(keys_);
+    }
+
+private:
+    // Keep the best, in the order they came, which the sort relies on.
+    void cut() {
+        std::vector<RankKey> ranked = keys_;
+        const auto worst = ranked.begin() + static_cast<std::ptrdiff_t>(most_ - 1);
+        std::nth_element(ranked.begin(), worst, ranked.end());
+        std::erase_if(keys_, [bar = *worst](RankKey key) { return key > bar; });
+        limit_ = score_of(*worst);
+    }
+
+    std::size_t most_, capacity_;
+    float limit_;
+    std::vector<RankKey> keys_;
+};
+
+// The candidates of one image, best first; the index of a key is that of the pair.
+std::vector<RankKey> select(const DetectionRequest& request, const float* scores) {
+    const std::size_t count = request.num_anchors * request.num_classes;
+    Candidates best(request.max_candidates, request.min_score);
+    std::array<std::uint32_t, block_scores> positions;
+    for (std::size_t first = 0; first < count; first += block_scores) {
+        const std::size_t length = std::min(block_scores, count - first);
+        const std::size_t hits = detection_loops().not_below(scores + first, length, best.limit(), positions.data());
+        for (std::size_t hit = 0; hit < hits; ++hit) {
+            const std::size_t pair = first + positions[hit];
+            if (std::isnan(scores[pair])) throw std::invalid_argument("scores: expected no NaN");
+            if (request.wanted != nullptr && request.wanted[pair % request.num_classes] == 0) continue;
+            best.push(scores[pair], pair);
+        }
+    }
+    return best.take();
+}
+
+// exp(x) for x <= 0, to 2 ulp, 0 below the smallest normal number: exp(r) * 2^n with |r| <= log(2) / 2, by its Taylor
+// series. Without branches, so that the compiler takes several at once.
+float exp_of_negative(float x) {
+    x = std::max(x, -88.0F);
+    const auto n = static_cast<std::int32_t>(x * 1.44269504F - 0.5F);
+    const auto whole = static_cast<float>(n);
+    const float r = x - whole * 0.693359375F + whole * 2.12194440e-4F;  // log(2) in two parts: the first product is exact
+    float sum = 1.0F / 5040.0F;
+    for (const float term : {1.0F / 720.0F, 1.0F / 120.0F, 1.0F / 24.0F, 1.0F / 6.0F, 0.5F, 1.0F, 1.0F}) {
+        sum = sum * r + term;
+    }
+    return sum * std::bit_cast<float>((n + 127) << 23);
+}
+
+// Decodes boxes of one image.
+class Decoder {
+public:
+    Decoder(const DetectionRequest& request, const float* boxes)
+        : request_(request), boxes_(boxes), weights_(request.num_bins) {}
+
+    // The box of an anchor; none if it is empty.
+    std::optional<Box> operator()(std::size_t anchor) {
+        const std::size_t bins = request_.num_bins;
+        const float* raw = boxes_ + anchor * 4 * bins;
+        if (!std::all_of(raw, raw + 4 * bins, [](float value) { return std::isfinite(value); })) refuse(anchor);
+        std::array<float, 4> corners = decoded(raw, anchor);
+        if (!std::all_of(corners.begin(), corners.end(), [](float value) { return std::isfinite(value); })) {
+            refuse(anchor);
+        }
+        if (request_.clip) clip(corners);
+        if (!(corners[0] < corners[2] && corners[1] < corners[3])) return std::nullopt;
+        return box_of(corners.data());
+    }
+
+private:
+    [[noreturn]] static void refuse(std::size_t anchor) {
+        throw std::invalid_argument("boxes: expected finite numbers, also once decoded; anchor " +
+                                    std::to_string(anchor) + " has others");
+    }
+
+    std::array<float, 4> decoded(const float* raw, std::size_t anchor) {
+        switch (request_.decoding) {
+            case Decoding::deltas: return from_deltas(raw, request_.anchors + anchor * 4);
+            case Decoding::distances: return from_distances(raw, request_.anchors + anchor * 3);
+            case Decoding::none: break;
+        }
+        return {raw[0], raw[1], raw[2], raw[3]};
+    }
+
+    std::array<float, 4> from_deltas(const float* raw, const float* anchor) const {
+        std::array<float, 4> corners{};
+        for (std::size_t axis = 0; axis < 2; ++axis) {
+            const float size = anchor[axis + 2] - anchor[axis];
+            const float center = anchor[axis] + 0.5F * size;
+            const float moved = raw[axis] / request_.delta_weights[axis] * size + center;
+            const float scale = std::min(raw[axis + 2] / request_.delta_weights[axis + 2], max_log_scale);
+            const float half = 0.5F * (static_cast<float>(std::exp(static_cast<double>(scale))) * size);
+            corners[axis] = moved - half;
+            corners[axis + 2] = moved + half;
+        }
+        return corners;
+    }
+
+    std::array<float, 4> from_distances(const float* raw, const float* anchor) {
+        std::array<float, 4> sides;
+        for (std::size_t side = 0; side < 4; ++side) sides[side] = expectation(raw + side * request_.num_bins) * anchor[2];
+        return {anchor[0] - sides[0], anchor[1] - sides[1], anchor[0] + sides[2], anchor[1] + sides[3]};
+    }
+
+    // Mean bin under the softmax of the logits; one bin is the distance itself.
+    float expectation(const float* logits) {
+        const std::size_t bins = request_.num_bins;
+        if (bins == 1) return logits[0];
+        const float top = *std::max_element(logits, logits + bins);
+        for (std::size_t bin = 0; bin < bins; ++bin) weights_[bin] = exp_of_negative(logits[bin] - top);
+        float sum = 0.0F, weighted = 0.0F;
+        for (std::size_t bin = 0; bin < bins; ++bin) {
+            sum += weights_[bin];
+            weighted += weights_[bin] * static_cast<float>(bin);
+        }
+        return weighted / sum;
+    }
+
+    void clip(std::array<float, 4>& corners) const {
+        for (std::size_t i = 0; i < 4; ++i) {
+            corners[i] = std::clamp(corners[i], 0.0F, i % 2 == 0 ? request_.image_width : request_.image_height);
+        }
+    }
+
+    const DetectionRequest& request_;
+    const float* boxes_;
+    std::vector<float> weights_;
+};
+
+float activated(const DetectionRequest& request, float score) {
+    if (request.activation == Activation::none) return score;
+    return static_cast<float>(1.0 / (1.0 + std::exp(-static_cast<double>(score))));
+}
+
+// The detections of one image, and where they go.
+class Image {
+public:
+    Image(const DetectionRequest& request, const Detections& out, std::size_t image)
+        : request_(request),
+          scores_(request.scores + image * request.num_anchors * request.num_classes),
+          decode_(request, request.boxes + image * request.num_anchors * 4 * request.num_bins),
+          boxes_out_(out.boxes + image * request.max_detections * 4),
+          scores_out_(out.scores + image * request.max_detections),
+          classes_out_(out.classes + image * request.max_detections) {}
+
+    std::size_t fill() {
+        const std::vector<RankKey> candidates = select(request_, scores_);
+        request_.soft_sigma > 0.0F ? suppress_softly(candidates) : suppress(candidates);
+        std::fill(boxes_out_ + count_ * 4, boxes_out_ + request_.max_detections * 4, 0.0F);
+        std::fill(scores_out_ + count_, scores_out_ + request_.max_detections, 0.0F);
+        std::fill(classes_out_ + count_, classes_out_ + request_.max_detections, -1);
+        return count_;
+    }
+
+private:
+    std::uint32_t class_of(RankKey key) const {
+        return index_of(key) % static_cast<std::uint32_t>(request_.num_classes);
+    }
+
+    std::optional<Box> box_of_candidate(RankKey key) { return decode_(index_of(key) / request_.num_classes); }
+
+    float score_of_candidate(RankKey key) const { return activated(request_, scores_[index_of(key)]); }
+
+    void suppress(const std::vector<RankKey>& candidates) {
+        KeptBoxes kept(request_.num_classes, request_.max_iou);
+        for (const RankKey key : candidates) {
+            if (count_ == request_.max_detections) return;
+            const std::optional<Box> box = box_of_candidate(key);
+            if (box && kept.admit(class_of(key), *box)) put(*box, score_of_candidate(key), class_of(key));
+        }
+    }
+
+    void suppress_softly(const std::vector<RankKey>& candidates) {
+        std::vector<Box> boxes;
+        std::vector<float> scores;
+        Groups classes{{}, std::vector<std::uint32_t>(request_.num_classes)};
+        for (const RankKey key : candidates) {
+            const std::optional<Box> box = box_of_candidate(key);
+            if (!box) continue;
+            boxes.push_back(*box);
+            scores.push_back(score_of_candidate(key));
+            classes.of_box.push_back(class_of(key));
+        }
+        if (boxes.empty()) return;
+        const SoftDecay decay{Decay::gaussian, request_.soft_sigma, request_.max_iou, request_.soft_min_score};
+        for (const RankKey picked : soft_suppress(boxes, scores, classes, decay)) {
+            if (count_ == request_.max_detections) return;
+            put(boxes[index_of(picked)], score_of(picked), classes.of(index_of(picked)));
+        }
+    }
+
+    void put(const Box& box, float score, std::uint32_t class_number) {
+        const std::array<float, 4> corners{box.x_min, box.y_min, box.x_max, box.y_max};
+        std::copy(corners.begin(), corners.end(), boxes_out_ + count_ * 4);
+        scores_out_[count_] = score;
+        classes_out_[count_] = class_number;
+        ++count_;
+    }
+
+    const DetectionRequest& request_;
+    const float* scores_;
+    Decoder decode_;
+    float* boxes_out_;
+    float* scores_out_;
+    std::int64_t* classes_out_;
+    std::size_t count_ = 0;
+};
+
+}  // namespace
+
+void detection_postprocess(const DetectionRequest& request, const Detections& detections) {
+    parallel_for(request.num_images, request.num_threads, [&](std::size_t image) {
+        detections.counts[image] = static_cast<std::int32_t>(Image(request, detections, image).fill());
+    });
+}
+
+}  // namespace bowerbird
