@@ -80,7 +80,10 @@ inline void __nanosleep(unsigned) { cuda_emulator::yield(); }
 [[noreturn]] inline void __trap(const cuda_emulator::Where& where = cuda_emulator::Where::current()) {
     cuda_emulator::fail("__trap", where);
 }
-// A false assumption is undefined on a device and a fault here.
-inline void __builtin_assume(bool holds, const cuda_emulator::Where& where = cuda_emulator::Where::current()) {
-    if (!holds) cuda_emulator::fail("__builtin_assume of something false", where);
+// A false assumption is undefined on a device and a fault here. A macro, because some compilers have a builtin.
+#define __builtin_assume(...) cuda_emulator::assume(__VA_ARGS__)
+namespace cuda_emulator {
+inline void assume(bool holds, const Where& where = Where::current()) {
+    if (!holds) fail("__builtin_assume of something false", where);
 }
+}  // namespace cuda_emulator

@@ -252,6 +252,11 @@ __global__ void local_overflow(const int* in, int* out) {
 
 __global__ void global_overflow(const int* in, int* out) { out[threadIdx.x] = in[threadIdx.x + 64]; }
 
+__global__ void false_assumption(const int* in, int* out) {
+    __builtin_assume(in[threadIdx.x] < 40);
+    out[threadIdx.x] = in[threadIdx.x] / 40;
+}
+
 __global__ void nothing(int*) {}
 
 // ---- the program ----
@@ -309,6 +314,7 @@ const std::map<std::string_view, Entry> cases = {
     {"spin", {4, LAUNCH_OUT(1, 32, 0, spin)}},
     {"trap", {4, LAUNCH_OUT(1, 32, 0, trap_at_three)}},
     {"misaligned_load", {1, LAUNCH(1, 1, 0, misaligned_load, char, int)}},
+    {"false_assumption", {1, LAUNCH(1, 64, 0, false_assumption, int, int)}},
     {"dynamic_overflow", {128, LAUNCH_OUT(1, 32, 32 * sizeof(int), dynamic_overflow)}},
     {"static_overflow", {1, LAUNCH(1, 32, 0, static_overflow<32>, int, int)}},
     {"local_overflow", {1, LAUNCH(1, 32, 0, local_overflow, int, int)}},

@@ -238,6 +238,7 @@ def test_half_arithmetic_rounds_once(program: Path) -> None:
         ("half_a_shuffle", "threads 31 to 63: __syncthreads, cases.cu:"),
         ("mask_without_caller", "thread (16, 0, 0), cases.cu:"),
         ("misaligned_load", "misaligned address"),
+        ("false_assumption", "thread (40, 0, 0), cases.cu:"),
     ],
 )
 def test_a_fault_is_named(program: Path, case: str, expected: str) -> None:
@@ -316,7 +317,7 @@ def test_addresssanitizer_sees_all_memory(sanitized: Path, case: str) -> None:
     values = () if case == "dynamic_overflow" else np.arange(32, 64, dtype=np.int32)
     message = fault(sanitized, case, values)
     assert "ERROR: AddressSanitizer" in message or "runtime error: index" in message
-    assert "cases.cu" in message
+    assert "/cases" in message  # the source line, or the program where no symboliser is installed
 
 
 @pytest.mark.parametrize("case", ["shuffles", "barriers", "atomics"])
