@@ -19,6 +19,7 @@ KERNELS = (
     "scan",
     "rerank",
     "nms",
+    "detection_postprocess",
     "preprocess",
 )
 
