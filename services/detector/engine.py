@@ -282,18 +282,24 @@ class DetectorEngine:
             return output
         if isinstance(output, Exception):
             return InferenceFailed(f"{self._runtime.name}: {output}")
-        return self._postprocess(size, output, search)
+        try:
+            return self._postprocess(size, output, search)
+        except InferenceFailed as error:
+            return error
 
     def _postprocess(self, size: tuple[int, int], output: tuple[FloatArray, FloatArray], search: _Search) -> Detections:
-        found = find_objects(
-            *output,
-            self._grid,
-            self._model.input,
-            min_score=search.min_score,
-            max_iou=self._spec.max_iou,
-            max_detections=search.max_detections,
-            wanted=search.wanted,
-        )
+        try:
+            found = find_objects(
+                *output,
+                self._grid,
+                self._model.input,
+                min_score=search.min_score,
+                max_iou=self._spec.max_iou,
+                max_detections=search.max_detections,
+                wanted=search.wanted,
+            )
+        except ValueError as error:
+            raise InferenceFailed(f"{self._runtime.name}: outputs that are no detections: {error}") from error
         detections = tuple(
             Detection(Region(*box), self._spec.labels[class_], score)
             for box, class_, score in zip(

@@ -1,9 +1,9 @@
 """From the outputs of a NanoDet network to boxes.
 
 Source: Li et al., Generalized Focal Loss, 2020, section 3 (a side's distance is the expectation of a distribution over
-bins), as used by NanoDet. Each (point, class) pair above the threshold is a candidate; suppression is per class.
+bins), as used by NanoDet. Each (point, class) pair at or above the threshold is a candidate; suppression is per class.
 
-Legend: A anchor points, C classes, K bins a side, M candidates, D detections.
+Legend: A anchor points, C classes, K bins a side, D detections.
 """
 
 from __future__ import annotations
@@ -28,22 +28,21 @@ class AnchorGrid:
     """Where the anchor points lie, in the order of the network's output.
 
     Attributes:
-        centers: (A, 2) float32, x and y in pixels of the network's input.
-        strides: (A,) float32, pixels; the unit of distances from this point.
+        points: (A, 3) float32: x and y in pixels of the network's input, and the stride in pixels, which is the unit
+            of distances from this point.
     """
 
-    centers: FloatArray
-    strides: FloatArray
+    points: FloatArray
 
     @classmethod
     def build(cls, spec: DetectorSpec, size: InputSpec) -> AnchorGrid:
         """The grid of a network of this input size: the levels in order, each row by row."""
-        centers, strides = [], []
+        levels = []
         for stride in spec.strides:
             columns, rows = np.meshgrid(np.arange(size.width // stride), np.arange(size.height // stride))
-            centers.append((np.stack([columns.ravel(), rows.ravel()], 1) + 0.5) * stride)
-            strides.append(np.full(columns.size, stride))
-        return cls(np.concatenate(centers).astype(np.float32), np.concatenate(strides).astype(np.float32))
+            centers = (np.stack([columns.ravel(), rows.ravel()], 1) + 0.5) * stride
+            levels.append(np.insert(centers, 2, stride, axis=1))
+        return cls(np.concatenate(levels).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -83,33 +82,21 @@ def find_objects(
         max_iou: overlap of two kept boxes of the same class, at most.
         max_detections: the best of those kept.
         wanted: (C,) which classes to look for; None: all.
+    Raises:
+        ValueError: a score is NaN, or a candidate's logit is not finite.
     """
-    points, classes = _select(scores, min_score, wanted)
-    boxes = _decode_boxes(distances[points], grid.centers[points], grid.strides[points], size)
-    candidate_scores = scores[points, classes]
-    keep = native.nms(boxes, candidate_scores, max_iou=max_iou, classes=classes)
-    keep = keep[(boxes[keep, 0] < boxes[keep, 2]) & (boxes[keep, 1] < boxes[keep, 3])][:max_detections]
-    return Objects(boxes[keep], candidate_scores[keep], classes[keep])
-
-
-def _select(scores: FloatArray, min_score: float, wanted: BoolArray | None) -> tuple[IntArray, IntArray]:
-    """Point and class of the best candidates, (M,) int64 each."""
-    columns = np.arange(scores.shape[1]) if wanted is None else np.flatnonzero(wanted)
-    chosen = scores if wanted is None else scores[:, columns]
-    points, positions = np.nonzero(chosen >= min_score)
-    if len(points) > MAX_CANDIDATES:
-        best = np.argpartition(-chosen[points, positions], MAX_CANDIDATES)[:MAX_CANDIDATES]
-        best.sort()  # the order of candidates decides between equal scores: keep it that of the output
-        points, positions = points[best], positions[best]
-    return points, columns[positions]
-
-
-def _decode_boxes(logits: FloatArray, centers: FloatArray, strides: FloatArray, size: InputSpec) -> FloatArray:
-    """(M, 4) float32 xyxy, normalised and clipped to [0, 1]: the expected distance of each side from its point."""
-    bins = logits.reshape(len(logits), 4, logits.shape[1] // 4)
-    weights = np.exp(bins - bins.max(axis=2, keepdims=True))
-    expected = (weights @ np.arange(bins.shape[2], dtype=np.float32)) / weights.sum(axis=2)
-    distances = expected * strides[:, None]
-    corners = np.concatenate([centers - distances[:, :2], centers + distances[:, 2:]], axis=1)
-    scale = np.array([size.width, size.height, size.width, size.height], np.float32)
-    return np.ascontiguousarray(np.clip(corners / scale, 0.0, 1.0), np.float32)
+    found, found_scores, found_classes, counts = native.detection_postprocess(
+        scores[None],
+        distances[None],
+        anchors=grid.points,
+        decoding="distances",
+        image_size=(size.height, size.width),
+        min_score=min_score,
+        max_iou=max_iou,
+        max_candidates=MAX_CANDIDATES,
+        max_detections=max_detections,
+        wanted=wanted,
+    )
+    boxes: FloatArray = found[0, : counts[0]] / np.array([size.width, size.height, size.width, size.height], np.float32)
+    keep = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)  # the division may close a gap of one unit in the last place
+    return Objects(boxes[keep], found_scores[0, : counts[0]][keep], found_classes[0, : counts[0]][keep])

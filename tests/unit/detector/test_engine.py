@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bowerbird import errors
@@ -76,3 +77,27 @@ def test_a_batch_that_nobody_waits_for_is_not_decoded_to_its_end(
         with pytest.raises(errors.Cancelled):
             engine.detect_batch([CAT] * 4, is_cancelled=lambda: len(cache.given) == 2)
         assert len(cache.given) == 2
+
+
+def test_a_picture_whose_outputs_are_no_numbers_fails_alone(watched: tuple[DetectorEngine, WatchedCache]) -> None:
+    """NaN out of the network is a failure of inference, of that picture and no other."""
+    engine, _ = watched
+    runtime: Any = engine._runtime
+
+    class Broken:
+        name = "broken"
+
+        def run(self, batch: Any) -> Any:
+            outputs = {name: values.copy() for name, values in runtime.run(batch).items()}
+            outputs["scores"][0, 5, 3] = np.nan
+            return outputs
+
+    engine._runtime = Broken()  # type: ignore[assignment]
+
+    first, second = engine.detect_batch([CAT, COFFEE])
+
+    assert isinstance(first, errors.InferenceFailed)
+    assert "scores: expected no NaN" in str(first)
+    assert isinstance(second, Detections)
+    with pytest.raises(errors.InferenceFailed):
+        engine.detect(CAT)

@@ -36,9 +36,9 @@ def empty() -> tuple[FloatArray, FloatArray]:
 
 def test_points_lie_in_the_middle_of_their_cells_row_by_row() -> None:
     """The grid follows the output: the levels in order, each row by row."""
-    assert len(GRID.centers) == POINTS
-    assert GRID.centers[[0, 1, 8, 31, 32, 39]].tolist() == [[4, 4], [12, 4], [4, 12], [60, 28], [8, 8], [56, 24]]
-    assert GRID.strides[[0, 31, 32]].tolist() == [8, 8, 16]
+    assert GRID.points.shape == (POINTS, 3)
+    assert GRID.points[[0, 1, 8, 31, 32, 39], :2].tolist() == [[4, 4], [12, 4], [4, 12], [60, 28], [8, 8], [56, 24]]
+    assert GRID.points[[0, 31, 32], 2].tolist() == [8, 8, 16]
 
 
 def test_nothing_above_the_threshold_is_nothing_found() -> None:
@@ -154,8 +154,8 @@ def find_slowly(
         box = []
         for side in range(4):
             weights = np.exp(distances[point, side * 5 : side * 5 + 5].astype(np.float64))
-            expected = sum(k * weight for k, weight in enumerate(weights)) / weights.sum() * GRID.strides[point]
-            center, limit = GRID.centers[point, side % 2], (64, 32)[side % 2]
+            expected = sum(k * weight for k, weight in enumerate(weights)) / weights.sum() * GRID.points[point, 2]
+            center, limit = GRID.points[point, side % 2], (64, 32)[side % 2]
             box.append(min(max(center + (expected if side >= 2 else -expected), 0.0), limit))
         candidates += [(class_, float(scores[point, class_]), box) for class_ in range(3)]
     kept: list[tuple[int, float, list[float]]] = []

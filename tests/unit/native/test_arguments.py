@@ -18,6 +18,9 @@ INT8 = {"rows": ROWS.astype(np.int8), "scales": np.ones(10, np.float32)}
 RAGGED = {"candidates": np.zeros(5, np.int64), "offsets": np.array([0, 2, 5])}
 BOXES = np.zeros((5, 4), np.float32)
 SCORES = np.zeros(5, np.float32)
+LOGITS = np.zeros((2, 7, 3), np.float32)
+RAW = np.zeros((2, 7, 4), np.float32)
+POINTS = np.ones((7, 3), np.float32)
 PICTURE = np.zeros((4, 5, 3), np.uint8)
 
 
@@ -48,6 +51,29 @@ def nms(**changed: Any) -> Any:
     return native.nms(wanted.pop("boxes"), wanted.pop("scores"), **wanted)
 
 
+def batched_nms(**changed: Any) -> Any:
+    wanted: dict[str, Any] = {"boxes": BOXES[None], "scores": SCORES[None], "max_iou": 0.5} | changed
+    return native.batched_nms(wanted.pop("boxes"), wanted.pop("scores"), **wanted)
+
+
+def soft_nms(**changed: Any) -> Any:
+    wanted: dict[str, Any] = {"boxes": BOXES, "scores": SCORES} | changed
+    return native.soft_nms(wanted.pop("boxes"), wanted.pop("scores"), **wanted)
+
+
+def detection_postprocess(**changed: Any) -> Any:
+    wanted: dict[str, Any] = {
+        "scores": LOGITS,
+        "boxes": RAW,
+        "anchors": POINTS,
+        "decoding": "distances",
+        "activation": "sigmoid",
+        "min_score": 0.5,
+        "max_iou": 0.5,
+    } | changed
+    return native.detection_postprocess(wanted.pop("scores"), wanted.pop("boxes"), **wanted)
+
+
 def preprocess(**changed: Any) -> Any:
     wanted: dict[str, Any] = {
         "images": [PICTURE],
@@ -59,6 +85,7 @@ def preprocess(**changed: Any) -> Any:
     return native.preprocess(wanted.pop("images"), **wanted)
 
 
+KERNELS = [scan, rerank, nms, batched_nms, soft_nms, detection_postprocess, preprocess]
 NOT_FINITE = [np.nan, np.inf, -np.inf]
 REFUSED: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] = [
     (scan, {"codes": CODES.astype(np.int8)}, TypeError, "codes: expected dtype uint8, got int8"),
@@ -129,6 +156,80 @@ REFUSED: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] =
     (nms, {"classes": np.zeros(4, np.int64)}, ValueError, "classes: expected length 5"),
     *((nms, {"max_iou": bad}, ValueError, "max_iou: expected 0 to 1") for bad in (-0.1, 1.1, float("nan"))),
     (nms, {"max_iou": "half"}, TypeError, "max_iou: expected a number, got str"),
+    (batched_nms, {"boxes": BOXES}, ValueError, "boxes: expected rank 3"),
+    (batched_nms, {"boxes": np.zeros((1, 5, 5), np.float32)}, ValueError, "boxes: expected length 4"),
+    (batched_nms, {"boxes": np.zeros((2, 5, 4), np.float32)[:, ::2]}, ValueError, "boxes: expected a C-contiguous"),
+    *((batched_nms, {"boxes": BOXES[None] + bad}, ValueError, "boxes: expected finite") for bad in NOT_FINITE),
+    (batched_nms, {"scores": SCORES}, ValueError, "scores: expected rank 2"),
+    (batched_nms, {"scores": np.zeros((2, 5), np.float32)}, ValueError, "scores: expected length 1 on axis 0"),
+    (batched_nms, {"scores": np.zeros((1, 4), np.float32)}, ValueError, "scores: expected length 5 on axis 1"),
+    (batched_nms, {"classes": np.zeros(5, np.int64)}, ValueError, "classes: expected rank 2"),
+    (batched_nms, {"classes": np.zeros((1, 5), np.int32)}, TypeError, "classes: expected dtype int64"),
+    (batched_nms, {"counts": np.zeros(1, np.int64)}, TypeError, "counts: expected dtype int32"),
+    (batched_nms, {"counts": np.zeros(2, np.int32)}, ValueError, "counts: expected length 1"),
+    (batched_nms, {"counts": np.full(1, 6, np.int32)}, ValueError, "counts: number of boxes: expected 0 to 5, got 6"),
+    (batched_nms, {"counts": np.full(1, -1, np.int32)}, ValueError, "counts: number of boxes: expected 0 to 5"),
+    (batched_nms, {"max_kept": -1}, ValueError, "max_kept: expected 0 to"),
+    (batched_nms, {"max_kept": 2**31}, ValueError, "max_kept: expected 0 to"),
+    (batched_nms, {"max_kept": 2.0}, TypeError, "max_kept: expected an integer"),
+    (batched_nms, {"max_iou": 1.01}, ValueError, "max_iou: expected 0 to 1"),
+    (batched_nms, {"num_threads": 0}, ValueError, "num_threads: expected 1 to 256"),
+    (soft_nms, {"boxes": BOXES[None]}, ValueError, "boxes: expected rank 2"),
+    *((soft_nms, {"scores": SCORES + bad}, ValueError, "scores: expected finite") for bad in NOT_FINITE),
+    (soft_nms, {"classes": np.zeros(4, np.int64)}, ValueError, "classes: expected length 5"),
+    (soft_nms, {"method": "hard"}, ValueError, "method: expected 'gaussian' or 'linear', got 'hard'"),
+    *((soft_nms, {"sigma": bad}, ValueError, "sigma: expected a finite number above 0") for bad in (0, -1, np.nan)),
+    (soft_nms, {"sigma": 1e-60}, ValueError, "sigma: expected a finite number above 0"),
+    (soft_nms, {"sigma": None}, TypeError, "sigma: expected a number"),
+    (soft_nms, {"max_iou": -0.1}, ValueError, "max_iou: expected 0 to 1"),
+    *((soft_nms, {"min_score": bad}, ValueError, "min_score: expected a finite") for bad in (-0.1, np.nan, np.inf)),
+    (detection_postprocess, {"scores": LOGITS[0]}, ValueError, "scores: expected rank 3"),
+    (detection_postprocess, {"scores": LOGITS.astype(np.float16)}, TypeError, "scores: expected dtype float32"),
+    (detection_postprocess, {"scores": LOGITS[:, ::2]}, ValueError, "scores: expected a C-contiguous"),
+    (detection_postprocess, {"scores": LOGITS + np.nan}, ValueError, "scores: expected no NaN"),
+    (detection_postprocess, {"boxes": RAW[:1]}, ValueError, "boxes: expected length 2 on axis 0"),
+    (detection_postprocess, {"boxes": RAW[:, :6].copy()}, ValueError, "boxes: expected length 7 on axis 1"),
+    (detection_postprocess, {"boxes": RAW[..., :3].copy()}, ValueError, "boxes: expected 4 numbers an anchor"),
+    (detection_postprocess, {"boxes": RAW[..., :0].copy()}, ValueError, "boxes: expected 4 numbers an anchor"),
+    (
+        detection_postprocess,
+        {"boxes": np.zeros((2, 7, 8), np.float32), "decoding": "deltas", "anchors": np.zeros((7, 4), np.float32)},
+        ValueError,
+        "boxes: expected length 4 on axis 2",
+    ),
+    *((detection_postprocess, {"boxes": RAW + bad}, ValueError, "boxes: expected finite") for bad in NOT_FINITE),
+    (detection_postprocess, {"boxes": RAW + 3e38, "anchors": POINTS * 9}, ValueError, "boxes: .* once decoded"),
+    (detection_postprocess, {"anchors": None}, TypeError, "anchors: expected an array"),
+    (detection_postprocess, {"anchors": POINTS[:6]}, ValueError, "anchors: expected length 7"),
+    (detection_postprocess, {"anchors": np.ones((7, 4), np.float32)}, ValueError, "anchors: expected length 3"),
+    (detection_postprocess, {"decoding": "deltas"}, ValueError, "anchors: expected length 4"),
+    (detection_postprocess, {"decoding": "none"}, ValueError, "anchors: expected None"),
+    *((detection_postprocess, {"anchors": POINTS + bad}, ValueError, "anchors: expected fin") for bad in NOT_FINITE),
+    (detection_postprocess, {"decoding": "centers"}, ValueError, "decoding: expected 'none', 'deltas' or"),
+    (detection_postprocess, {"activation": "softmax"}, ValueError, "activation: expected 'none' or 'sigmoid'"),
+    (detection_postprocess, {"image_size": (4,)}, ValueError, "image_size: expected 2 numbers, got 1"),
+    (detection_postprocess, {"image_size": 4}, TypeError, "image_size: expected 2 numbers"),
+    (detection_postprocess, {"image_size": ("a", 4)}, TypeError, "image_size: expected 2 numbers"),
+    (detection_postprocess, {"image_size": (0, 4)}, ValueError, "image_size: expected a finite number above 0"),
+    (detection_postprocess, {"min_score": 1.5}, ValueError, "min_score: expected 0 to 1"),
+    (detection_postprocess, {"min_score": np.nan}, ValueError, "min_score: expected 0 to 1"),
+    (detection_postprocess, {"min_score": np.inf, "activation": "none"}, ValueError, "min_score: expected a finite"),
+    (
+        detection_postprocess,
+        {"min_score": -0.5, "activation": "none", "soft_sigma": 0.5},
+        ValueError,
+        "min_score: expected at least 0 with soft_sigma",
+    ),
+    (detection_postprocess, {"max_iou": 2}, ValueError, "max_iou: expected 0 to 1"),
+    (detection_postprocess, {"max_candidates": 0}, ValueError, "max_candidates: expected 1 to"),
+    (detection_postprocess, {"max_detections": 0}, ValueError, "max_detections: expected 1 to"),
+    (detection_postprocess, {"max_detections": None}, TypeError, "max_detections: expected an integer"),
+    (detection_postprocess, {"wanted": np.ones(2, bool)}, ValueError, "wanted: expected length 3"),
+    (detection_postprocess, {"wanted": np.ones(3, np.int64)}, TypeError, "wanted: expected dtype uint8"),
+    (detection_postprocess, {"soft_sigma": 0.0}, ValueError, "soft_sigma: expected a finite number above 0"),
+    (detection_postprocess, {"delta_weights": (1, 1, 1)}, ValueError, "delta_weights: expected 4 numbers, got 3"),
+    (detection_postprocess, {"delta_weights": (1, 1, 1, 0)}, ValueError, "delta_weights: expected a finite number"),
+    (detection_postprocess, {"num_threads": 300}, ValueError, "num_threads: expected 1 to 256"),
     (preprocess, {"images": [PICTURE, PICTURE[:, :, 0]]}, ValueError, r"images\[1\]: expected rank 3"),
     (preprocess, {"images": [PICTURE.astype(np.float32)]}, TypeError, r"images\[0\]: expected dtype uint8"),
     (preprocess, {"images": [np.zeros((4, 5, 4), np.uint8)]}, ValueError, r"images\[0\]: expected length 3"),
@@ -168,7 +269,7 @@ def test_a_wrong_argument_is_named(
         kernel(**changed)
 
 
-@pytest.mark.parametrize("kernel", [scan, rerank, nms, preprocess])
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_the_unchanged_arguments_are_accepted(kernel: Callable[..., Any]) -> None:
     """Each refusal above is due to the one argument it changes."""
     kernel()
@@ -198,11 +299,11 @@ def test_dlpack_is_taken() -> None:
 
 def test_inputs_are_not_written() -> None:
     """Read-only arrays are accepted by every kernel."""
-    for array in (CODES, ROWS, QUERIES, CANDIDATES, BOXES, SCORES, PICTURE):
+    for array in (CODES, ROWS, QUERIES, CANDIDATES, BOXES, SCORES, LOGITS, RAW, POINTS, PICTURE):
         array.setflags(write=False)
     try:
-        for kernel in (scan, rerank, nms, preprocess):
+        for kernel in KERNELS:
             kernel()
     finally:
-        for array in (CODES, ROWS, QUERIES, CANDIDATES, BOXES, SCORES, PICTURE):
+        for array in (CODES, ROWS, QUERIES, CANDIDATES, BOXES, SCORES, LOGITS, RAW, POINTS, PICTURE):
             array.setflags(write=True)
