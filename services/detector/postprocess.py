@@ -97,6 +97,8 @@ def find_objects(
         max_detections=max_detections,
         wanted=wanted,
     )
-    boxes: FloatArray = found[0, : counts[0]] / np.array([size.width, size.height, size.width, size.height], np.float32)
+    count = counts[0]
+    scale = np.array([size.width, size.height, size.width, size.height], np.float32)
+    boxes = np.asarray(found[0, :count] / scale, np.float32)
     keep = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)  # the division may close a gap of one unit in the last place
-    return Objects(boxes[keep], found_scores[0, : counts[0]][keep], found_classes[0, : counts[0]][keep])
+    return Objects(boxes[keep], found_scores[0, :count][keep], found_classes[0, :count][keep])
