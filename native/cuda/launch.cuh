@@ -20,6 +20,25 @@ inline void check(cudaError_t status, const char* call) {
     throw std::runtime_error(std::string("CUDA: ") + call + " failed: " + cudaGetErrorString(status));
 }
 
+// Makes a device the current one of this thread, as launches on its streams need it, until the end of the scope.
+class OnDevice {
+public:
+    explicit OnDevice(int device) {
+        check(cudaGetDevice(&before_), "cudaGetDevice");
+        if (device != before_) check(cudaSetDevice(device), "cudaSetDevice");
+        changed_ = device != before_;
+    }
+    ~OnDevice() {
+        if (changed_) cudaSetDevice(before_);
+    }
+    OnDevice(const OnDevice&) = delete;
+    OnDevice& operator=(const OnDevice&) = delete;
+
+private:
+    int before_ = 0;
+    bool changed_ = false;
+};
+
 // The blocks of a launch, and the line of the source that asks for them, which names the launch in an error.
 struct Grid {
     dim3 size;

@@ -43,7 +43,8 @@ namespace cuda {
 std::size_t rerank_scratch_bytes(const RerankRequest& request);
 
 // As above, of memory on the device and for any values: a candidate that is no row, and one whose score is not a
-// number, is left out like -1; offsets are cut to 0 ... T, and a list that ends before it begins is empty.
+// number, is left out like -1; offsets are cut to 0 ... T, and where they descend the lists around come out wrong, of
+// row ids all the same.
 void rerank(const RerankRequest& request, const DeviceContext& context, float* scores, std::int64_t* indices);
 
 }  // namespace cuda

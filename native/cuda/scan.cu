@@ -1,0 +1,565 @@
+// Hamming scan on a GPU: distances of all codes to all queries, and of each query the k least.
+// Legend: N codes, Q queries, W bytes a code, k results a query; a word is 32 bits.
+//
+// The floors. Few queries: the codes are read once, N * W bytes; 1M x 256 bit are 32 MB, 7.4 us at the 4.3 TB/s that a
+// copy reaches on an H200. Many queries: counting bits. A multiprocessor counts 16 words a cycle, so a pair of 256-bit
+// codes costs it half a cycle: 3.7 T words/s in all, 2.2 us a query. Counting is cheaper after adding: three words go
+// into a sum and a carry word by two logic operations (a full adder on 32 bits at once), of which 64 run a cycle, and
+// 8 words are left to 4 counts. That makes 19 logic and integer operations and 4 counts of 8 words where there were 8
+// counts: 0.30 cycles, bound by logic, 1.7 times the rate of counting alone. (Harley and Seal's counter; Mula, Kurz,
+// Lemire, "Faster population counts using AVX2 instructions", 2018.)
+//
+// Three launches, nothing between them on the host:
+// 1. sample_codes: distances of every step-th stretch of codes, as a histogram a query. The k-th least of the sample
+//    bounds the k-th least of all. A sample of m codes costs m / N of the scan and lets about k * N / m codes through;
+//    m = 8 sqrt(k N) balances the two (8 % of 1M codes for k = 100, which lets 1,250 through).
+// 2. scan_codes: all distances; keys (distance before position) of codes within the bound go to the query's list, by
+//    an atomic counter.
+// 3. select_codes: a block a query picks the k smallest keys (topk.cuh). The list holds 8 times what is expected. If
+//    more codes were within the bound (a great many copies of one code), the block computes the distances again, once
+//    for every 8 bits of the key: slow, and right.
+// So the result does not depend on the order in which codes arrive: the list is any superset of the k best, and keys
+// are unique. Where N is small beside k no sample pays: then every code has its place in the list.
+//
+// In both scans a code is spread over as many lanes as it has 32 bytes (two loads of 16 bytes a lane, a warp reads
+// 1 KB without gaps), each lane keeps its part of 8 queries in 64 registers, and partial distances of two queries
+// travel in one word through the shuffles: 3 to 5 for 8 queries. A single query leaves room for 4 codes in flight a
+// lane: 4 KB a warp, 64 KB a multiprocessor, where Little's law asks for 26. Blocks of all query tiles walk the codes
+// side by side, so that a code comes from memory once and from the L2 cache after that.
+// Reference: src/bowerbird/native/reference/scan.py.
+#include "bowerbird/scan.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "topk.cuh"
+
+namespace bowerbird::cuda {
+namespace {
+
+constexpr unsigned scan_threads = 128;
+constexpr unsigned scan_warps = scan_threads / warp_lanes;
+constexpr unsigned scan_blocks = 4;   // a multiprocessor: 128 registers a thread
+constexpr unsigned tile_queries = 8;  // in registers; a single query has kernels of its own
+constexpr unsigned grid_blocks = 8;   // a multiprocessor: two rounds, so that the last one is short
+constexpr std::size_t list_rounds = 4;   // of a block over an inverted list of average length
+constexpr std::size_t max_list_parts = 64;
+
+constexpr unsigned distance_bits = 13;                // up to 4096
+constexpr unsigned histogram_bins = 512;              // wider ones for longer codes: the bound is rounded up
+constexpr unsigned no_bound = 0x7FFF;                 // lets every distance in
+constexpr std::size_t min_capacity = 4096;            // keys in a query's list
+constexpr std::size_t capacity_margin = 8;            // times what the bound is expected to let through
+constexpr std::size_t max_capacity = 0xFFFFFFFF;      // counted in 32 bits
+constexpr std::size_t batch_bytes = std::size_t{256} << 20;  // of scratch memory; more queries come batch by batch
+
+struct ScanTask {
+    const std::uint8_t* codes;
+    std::size_t num_codes;
+    unsigned code_bytes;
+    const std::uint8_t* queries;
+    std::size_t num_queries;
+    const std::uint8_t* mask;
+    const std::int64_t* list_offsets;  // null: all codes
+    std::size_t num_lists;
+    const std::int64_t* probes;
+    std::size_t num_probes;
+    std::size_t k;
+    unsigned index_bits;   // of a key, below the distance
+    std::size_t step;      // the sample is every step-th stretch of codes; 0: there is none
+    unsigned bin_shift;    // distance to bin
+    bool direct;           // code i goes to place i of the list
+    std::size_t capacity;  // of a list
+    unsigned* histograms;  // (num_queries, histogram_bins)
+    Key* counts;           // (num_queries,)
+    Key* keys;             // (num_queries, capacity)
+};
+
+// ---- what codes a query looks at ----
+
+struct Range {
+    std::size_t begin, end;
+};
+
+__device__ std::size_t cut_offset(const ScanTask& task, std::int64_t offset) {
+    if (offset < 0) return 0;
+    return static_cast<std::size_t>(offset) < task.num_codes ? static_cast<std::size_t>(offset) : task.num_codes;
+}
+
+__device__ Range list_range(const ScanTask& task, std::int64_t list) {
+    if (list < 0 || static_cast<std::size_t>(list) >= task.num_lists) return {0, 0};
+    return {cut_offset(task, task.list_offsets[list]), cut_offset(task, task.list_offsets[list + 1])};
+}
+
+// The codes of a query's probe-th list, none if it was named before. The whole block asks for the same one.
+__device__ Range probe_range(const ScanTask& task, std::size_t query, std::size_t probe) {
+    const std::int64_t* probes = task.probes + query * task.num_probes;
+    bool named_before = false;
+    for (std::size_t p = threadIdx.x; p < probe; p += blockDim.x) named_before |= probes[p] == probes[probe];
+    if (__syncthreads_or(named_before)) return {0, 0};
+    return list_range(task, probes[probe]);
+}
+
+__device__ bool let_in(const ScanTask& task, std::size_t index) {
+    return task.mask == nullptr || (task.mask[index / 8] >> index % 8 & 1) != 0;
+}
+
+__device__ Key key_of(const ScanTask& task, unsigned distance, std::size_t index) {
+    return Key{distance} << task.index_bits | index;
+}
+
+// ---- bits ----
+
+// A word from any address.
+__device__ unsigned load_word(const std::uint8_t* bytes) {
+    if (reinterpret_cast<std::uintptr_t>(bytes) % 4 == 0) return __ldg(reinterpret_cast<const unsigned*>(bytes));
+    return bytes[0] | unsigned{bytes[1]} << 8 | unsigned{bytes[2]} << 16 | unsigned{bytes[3]} << 24;
+}
+
+template <unsigned words>
+struct Slice {
+    unsigned word[words];
+};
+
+// The lane's part of a code, zero beyond its end.
+template <unsigned words>
+__device__ Slice<words> load_slice(const std::uint8_t* code, unsigned lane, unsigned code_bytes) {
+    Slice<words> slice;
+    const unsigned begin = lane * words * 4;
+    constexpr bool pair_alone = words == 2;
+    if (pair_alone ? reinterpret_cast<std::uintptr_t>(code) % 8 == 0
+                   : (reinterpret_cast<std::uintptr_t>(code) | code_bytes) % 16 == 0) {
+#pragma unroll
+        for (unsigned i = 0; i < words; i += 4) {
+            const unsigned at = begin + 4 * i;
+            if (pair_alone) {
+                const uint2 pair = __ldg(reinterpret_cast<const uint2*>(code + at));
+                slice.word[0] = pair.x;
+                slice.word[1] = pair.y;
+            } else {
+                uint4 quad = make_uint4(0, 0, 0, 0);
+                if (at < code_bytes) quad = __ldg(reinterpret_cast<const uint4*>(code + at));
+                slice.word[i % words] = quad.x;
+                slice.word[(i + 1) % words] = quad.y;
+                slice.word[(i + 2) % words] = quad.z;
+                slice.word[(i + 3) % words] = quad.w;
+            }
+        }
+    } else {
+#pragma unroll
+        for (unsigned i = 0; i < words; ++i) {
+            const unsigned at = begin + 4 * i;
+            slice.word[i] = at < code_bytes ? load_word(code + at) : 0;
+        }
+    }
+    return slice;
+}
+
+struct Sum {
+    unsigned sum, carry;
+};
+
+__device__ Sum add_bits(unsigned a, unsigned b, unsigned c) { return {a ^ b ^ c, (a & b) | (c & (a ^ b))}; }
+
+__device__ unsigned count_bits(unsigned word) { return static_cast<unsigned>(__popc(word)); }
+
+__device__ unsigned distance_of(const Slice<2>& a, const Slice<2>& b) {
+    return count_bits(a.word[0] ^ b.word[0]) + count_bits(a.word[1] ^ b.word[1]);
+}
+
+__device__ unsigned distance_of(const Slice<4>& a, const Slice<4>& b) {
+    const Sum ones = add_bits(a.word[0] ^ b.word[0], a.word[1] ^ b.word[1], a.word[2] ^ b.word[2]);
+    return 2 * count_bits(ones.carry) + count_bits(ones.sum) + count_bits(a.word[3] ^ b.word[3]);
+}
+
+__device__ unsigned distance_of(const Slice<8>& a, const Slice<8>& b) {
+    const Sum first = add_bits(a.word[0] ^ b.word[0], a.word[1] ^ b.word[1], a.word[2] ^ b.word[2]);
+    const Sum second = add_bits(a.word[3] ^ b.word[3], a.word[4] ^ b.word[4], a.word[5] ^ b.word[5]);
+    const Sum ones = add_bits(first.sum, second.sum, a.word[6] ^ b.word[6]);
+    const Sum twos = add_bits(first.carry, second.carry, ones.carry);
+    return 4 * count_bits(twos.carry) + 2 * count_bits(twos.sum) + count_bits(ones.sum) +
+           count_bits(a.word[7] ^ b.word[7]);
+}
+
+// ---- one block over a range of codes ----
+
+// A way to lay codes and queries over the lanes of a warp.
+template <unsigned words_, unsigned code_lanes_, unsigned tile_>
+struct Mapping {
+    static constexpr unsigned words = words_;            // of a code a lane
+    static constexpr unsigned code_lanes = code_lanes_;  // lanes a code
+    static constexpr unsigned tile = tile_;              // queries
+    static constexpr unsigned codes_in_flight = tile == 1 ? 4 : 2;
+    static constexpr unsigned group_codes = warp_lanes / code_lanes;  // of a warp at once
+    static constexpr unsigned stretch = codes_in_flight * group_codes;
+    static constexpr unsigned packs = (tile + 1) / 2;  // words with two distances each
+    static constexpr unsigned held = packs > code_lanes ? packs / code_lanes : 1;  // of them in a lane, once reduced
+};
+
+// Adds up the partial distances of a code's lanes. While a lane has several words, it hands over the half of them that
+// its neighbour will hold; lanes that end up with the same word hold the same.
+template <class M>
+__device__ void reduce(unsigned (&packed)[M::packs]) {
+    unsigned held = M::packs;
+#pragma unroll
+    for (unsigned distance = 1; distance < M::code_lanes; distance *= 2) {
+        if (held == 1) {
+            packed[0] += __shfl_xor_sync(every_lane, packed[0], static_cast<int>(distance));
+            continue;
+        }
+        held /= 2;
+        const bool upper = (threadIdx.x & distance) != 0;
+#pragma unroll
+        for (unsigned i = 0; i < M::packs / 2; ++i) {
+            if (i >= held) break;
+            const unsigned given = upper ? packed[i] : packed[i + held];
+            const unsigned kept = upper ? packed[i + held] : packed[i];
+            packed[i] = kept + __shfl_xor_sync(every_lane, given, static_cast<int>(distance));
+        }
+    }
+}
+
+// The first word of distances that a lane holds then.
+template <class M>
+__device__ unsigned first_pack() {
+    unsigned held = M::packs, first = 0;
+#pragma unroll
+    for (unsigned distance = 1; distance < M::code_lanes; distance *= 2) {
+        if (held == 1) break;
+        held /= 2;
+        if ((threadIdx.x & distance) != 0) first += held;
+    }
+    return first;
+}
+
+// What one block works on.
+struct Work {
+    std::size_t first_query;
+    unsigned num_queries;  // of the tile, the others are not there
+    Range range;
+};
+
+// Grid: x is a tile of queries, or a query's probe; y is one of the parts that share its codes.
+template <class M>
+__device__ Work work_of(const ScanTask& task) {
+    if (task.list_offsets != nullptr) {
+        const std::size_t query = blockIdx.x / task.num_probes;
+        return {query, 1, probe_range(task, query, blockIdx.x % task.num_probes)};
+    }
+    const std::size_t first = std::size_t{blockIdx.x} * M::tile, left = task.num_queries - first;
+    return {first, left < M::tile ? static_cast<unsigned>(left) : M::tile, {0, task.num_codes}};
+}
+
+// Calls use(index, let_in, packed) for every step-th stretch of codes of the block's part; packed[i] has the distances
+// to queries 2 * (first_pack() + i) and the one after it, in its low and its high half. All lanes of a warp call
+// together, also for codes beyond the end, which have index == range.end.
+template <class M, class Use>
+__device__ void visit_codes(const ScanTask& task, const Work& work, std::size_t step, const Use& use) {
+    const unsigned lane = threadIdx.x % M::code_lanes, group = threadIdx.x % warp_lanes / M::code_lanes;
+    Slice<M::words> queries[M::tile];
+#pragma unroll
+    for (unsigned q = 0; q < M::tile; ++q) {
+        const std::size_t query = work.first_query + (q < work.num_queries ? q : 0);
+        queries[q] = load_slice<M::words>(task.queries + query * task.code_bytes, lane, task.code_bytes);
+    }
+    const std::size_t warp = std::size_t{blockIdx.y} * scan_warps + threadIdx.x / warp_lanes;
+    const std::size_t jump = std::size_t{gridDim.y} * scan_warps * step * M::stretch, end = work.range.end;
+    for (std::size_t base = work.range.begin + warp * step * M::stretch; base < end; base += jump) {
+        Slice<M::words> slices[M::codes_in_flight];
+        bool wanted[M::codes_in_flight];
+#pragma unroll
+        for (unsigned c = 0; c < M::codes_in_flight; ++c) {
+            const std::size_t index = base + c * M::group_codes + group;
+            wanted[c] = index < end && let_in(task, index);
+            if (wanted[c]) {
+                slices[c] = load_slice<M::words>(task.codes + index * task.code_bytes, lane, task.code_bytes);
+            } else {
+                slices[c] = {};
+            }
+        }
+#pragma unroll
+        for (unsigned c = 0; c < M::codes_in_flight; ++c) {
+            unsigned packed[M::packs];
+#pragma unroll
+            for (unsigned p = 0; p < M::packs; ++p) {
+                packed[p] = distance_of(slices[c], queries[2 * p]);
+                if (M::tile > 1) packed[p] |= distance_of(slices[c], queries[(2 * p + 1) % M::tile]) << 16;
+            }
+            reduce<M>(packed);
+            const std::size_t index = base + c * M::group_codes + group;
+            use(index < end ? index : end, wanted[c], packed);
+        }
+    }
+}
+
+// ---- the kernels ----
+
+template <class M>
+__global__ void __launch_bounds__(scan_threads, scan_blocks) sample_codes(const ScanTask task) {
+    __shared__ unsigned bins[M::tile * histogram_bins];
+    for (unsigned i = threadIdx.x; i < M::tile * histogram_bins; i += scan_threads) bins[i] = 0;
+    const Work work = work_of<M>(task);
+    __syncthreads();
+    const unsigned first = 2 * first_pack<M>();
+    const bool holds = threadIdx.x % M::code_lanes < M::packs;
+    visit_codes<M>(task, work, task.step, [&](std::size_t, bool wanted, const unsigned (&packed)[M::packs]) {
+        if (!wanted || !holds) return;
+#pragma unroll
+        for (unsigned i = 0; i < M::held * 2; ++i) {
+            if (first + i >= work.num_queries) break;
+            const unsigned bin = (packed[i / 2] >> 16 * (i % 2) & 0xFFFFU) >> task.bin_shift;
+            atomicAdd(&bins[(first + i) * histogram_bins + (bin < histogram_bins ? bin : histogram_bins - 1)], 1U);
+        }
+    });
+    __syncthreads();
+    for (unsigned i = threadIdx.x; i < work.num_queries * histogram_bins; i += scan_threads) {
+        if (bins[i] != 0) atomicAdd(&task.histograms[work.first_query * histogram_bins + i], bins[i]);
+    }
+}
+
+// The largest distance that can be among the k least of a query, by its sample. Computed by one warp.
+__device__ unsigned bound_of(const ScanTask& task, std::size_t query) {
+    constexpr unsigned lane_bins = histogram_bins / warp_lanes;
+    const unsigned lane = threadIdx.x % warp_lanes;
+    const unsigned* bins = task.histograms + query * histogram_bins + lane * lane_bins;
+    std::size_t sum = 0;
+    for (unsigned i = 0; i < lane_bins; ++i) sum += bins[i];
+    std::size_t up_to = sum;
+    for (unsigned offset = 1; offset < warp_lanes; offset *= 2) {
+        const std::size_t before = __shfl_up_sync(every_lane, up_to, offset);
+        if (lane >= offset) up_to += before;
+    }
+    const unsigned enough = __ballot_sync(every_lane, up_to >= task.k);
+    if (enough == 0) return no_bound;
+    const int crossing = __ffs(static_cast<int>(enough)) - 1;
+    unsigned bin = 0;
+    for (std::size_t below = up_to - sum; bin + 1 < lane_bins && below + bins[bin] < task.k; ++bin) below += bins[bin];
+    bin = __shfl_sync(every_lane, lane * lane_bins + bin, crossing);
+    return bin + 1 == histogram_bins ? no_bound : ((bin + 1) << task.bin_shift) - 1;
+}
+
+template <class M>
+__global__ void __launch_bounds__(scan_threads, scan_blocks) scan_codes(const ScanTask task) {
+    // Halves of words: 0x8000 + bound - distance has its highest bit set where the distance is within the bound.
+    constexpr unsigned within = 0x8000, never = 0x1000;
+    __shared__ unsigned limits[2 * M::packs];
+    const Work work = work_of<M>(task);
+    for (unsigned q = threadIdx.x / warp_lanes; q < 2 * M::packs; q += scan_warps) {
+        const bool there = q < work.num_queries;
+        const unsigned bound = there && task.step != 0 ? bound_of(task, work.first_query + q) : no_bound;
+        if (threadIdx.x % warp_lanes == 0) limits[q] = there ? within + bound : never;
+    }
+    __syncthreads();
+    const unsigned first = first_pack<M>();
+    const bool holds = threadIdx.x % M::code_lanes < M::packs;
+    unsigned limit[M::held];
+#pragma unroll
+    for (unsigned i = 0; i < M::held; ++i) limit[i] = limits[2 * (first + i)] | limits[2 * (first + i) + 1] << 16;
+
+    visit_codes<M>(task, work, 1, [&](std::size_t index, bool wanted, const unsigned (&packed)[M::packs]) {
+        unsigned hits[M::held], any = 0;
+#pragma unroll
+        for (unsigned i = 0; i < M::held; ++i) any |= hits[i] = (limit[i] - packed[i]) & 0x80008000U;
+        if (any == 0 || !holds || !(wanted || (task.direct && index < work.range.end))) return;
+#pragma unroll
+        for (unsigned i = 0; i < 2 * M::held; ++i) {
+            if ((hits[i / 2] >> 16 * (i % 2) & within) == 0) continue;
+            const std::size_t query = work.first_query + 2 * first + i;
+            const Key key = key_of(task, packed[i / 2] >> 16 * (i % 2) & 0xFFFFU, index);
+            const std::size_t place = task.direct ? index : atomicAdd(&task.counts[query], Key{1});
+            if (place < task.capacity) task.keys[query * task.capacity + place] = wanted ? key : no_key;
+        }
+    });
+}
+
+// The keys of all codes that a query looks at, computed when they are asked for.
+class RescannedKeys {
+public:
+    using Count = Key;
+
+    __device__ RescannedKeys(const ScanTask& task, std::size_t query) : task_(task), query_(query) {}
+
+    template <class Use>
+    __device__ void visit(const Use& use) const {
+        if (task_.list_offsets == nullptr) return visit_range({0, task_.num_codes}, use);
+        for (std::size_t p = 0; p < task_.num_probes; ++p) visit_range(probe_range(task_, query_, p), use);
+    }
+
+private:
+    template <class Use>
+    __device__ void visit_range(Range range, const Use& use) const {
+        for (std::size_t base = range.begin; base < range.end; base += blockDim.x) {
+            const std::size_t index = base + threadIdx.x;
+            use(index < range.end && let_in(task_, index) ? key(index) : no_key);
+        }
+    }
+
+    __device__ Key key(std::size_t index) const {
+        const std::uint8_t* code = task_.codes + index * task_.code_bytes;
+        const std::uint8_t* query = task_.queries + query_ * task_.code_bytes;
+        unsigned distance = 0;
+        for (unsigned at = 0; at < task_.code_bytes; at += 4) {
+            distance += count_bits(load_word(code + at) ^ load_word(query + at));
+        }
+        return key_of(task_, distance, index);
+    }
+
+    const ScanTask& task_;
+    const std::size_t query_;
+};
+
+__global__ void __launch_bounds__(topk_threads, 2)
+    select_codes(const ScanTask task, const std::int64_t* ids, Key* spilled, std::size_t spilled_a_query,
+                 std::int32_t* distances, std::int64_t* indices) {
+    __shared__ Key shared_keys[sorted_in_shared];
+    const std::size_t query = blockIdx.x;
+    const auto wanted = static_cast<unsigned>(task.k < task.num_codes ? task.k : task.num_codes);
+    const std::size_t count = task.direct ? task.num_codes : task.counts[query];
+    const unsigned key_bits = distance_bits + task.index_bits;
+    Key* spilled_keys = spilled + query * spilled_a_query;
+    const KeyArray listed(task.keys + query * task.capacity, count);
+    const Key* best = count <= task.capacity
+                          ? smallest_keys(listed, wanted, key_bits, shared_keys, spilled_keys)
+                          : smallest_keys(RescannedKeys(task, query), wanted, key_bits, shared_keys, spilled_keys);
+    for (std::size_t i = threadIdx.x; i < task.k; i += topk_threads) {
+        const Key key = i < wanted ? best[i] : no_key;
+        const std::size_t index = key & ((Key{1} << task.index_bits) - 1);
+        distances[query * task.k + i] = key == no_key ? -1 : static_cast<std::int32_t>(key >> task.index_bits);
+        indices[query * task.k + i] =
+            key == no_key ? -1 : ids == nullptr ? static_cast<std::int64_t>(index) : ids[index];
+    }
+}
+
+// ---- launches ----
+
+// What follows from the shapes: how much is sampled, how long the lists are, how many queries fit the scratch memory.
+struct Plan {
+    std::size_t step, capacity, spilled_a_query, batch;
+    bool direct;
+
+    explicit Plan(const ScanRequest& request) {
+        std::size_t expected_codes = request.num_codes;  // that a query looks at
+        if (request.list_offsets != nullptr) {
+            const std::size_t lists = std::max<std::size_t>(request.num_lists, 1);
+            expected_codes = request.num_codes / lists * std::min(request.num_probes, lists);
+        }
+        const double k = static_cast<double>(request.k), codes = static_cast<double>(expected_codes);
+        step = std::max<std::size_t>(2, static_cast<std::size_t>(codes / (8 * std::sqrt(k * codes) + 1)));
+        capacity = std::max(min_capacity, capacity_margin * request.k * step);
+        direct = request.list_offsets == nullptr && capacity >= request.num_codes / 2;
+        if (direct) capacity = request.num_codes;
+        if (direct || expected_codes <= capacity / 4) step = 0;
+        capacity = std::min({capacity, request.num_codes, max_capacity});
+        spilled_a_query = spilled_keys(std::min(request.k, request.num_codes));
+        const std::size_t fitting = batch_bytes / bytes_a_query() / tile_queries * tile_queries;
+        batch = std::min(request.num_queries, std::max<std::size_t>(fitting, tile_queries));
+    }
+
+    std::size_t counters() const { return sizeof(Key) + histogram_bins * sizeof(unsigned); }
+    std::size_t bytes_a_query() const { return counters() + (capacity + spilled_a_query) * sizeof(Key); }
+};
+
+unsigned multiprocessors(int device) {
+    int count = 0;
+    check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
+    return static_cast<unsigned>(count);
+}
+
+// Blocks of a scan whose stretches are `step` apart.
+template <class M>
+dim3 grid_of(const ScanTask& task, std::size_t step, int device) {
+    constexpr std::size_t round = std::size_t{M::stretch} * scan_warps;  // codes of a block at once
+    if (task.list_offsets != nullptr) {
+        const std::size_t average = task.num_codes / std::max<std::size_t>(task.num_lists, 1);
+        const std::size_t parts = average / (round * step * list_rounds) + 1;
+        return {static_cast<unsigned>(task.num_queries * task.num_probes),
+                static_cast<unsigned>(std::min(parts, max_list_parts))};
+    }
+    const std::size_t tiles = (task.num_queries + M::tile - 1) / M::tile;
+    const std::size_t parts = (task.num_codes + round * step - 1) / (round * step);
+    const std::size_t wanted = (multiprocessors(device) * grid_blocks + tiles - 1) / tiles;
+    return {static_cast<unsigned>(tiles), static_cast<unsigned>(std::max<std::size_t>(1, std::min(parts, wanted)))};
+}
+
+template <class M>
+void launch_scan(const ScanTask& task, const DeviceContext& context) {
+    const auto stream = static_cast<cudaStream_t>(context.stream);
+    if (task.step != 0) {
+        launch(&sample_codes<M>, grid_of<M>(task, task.step, context.device), scan_threads, 0, stream, task);
+    }
+    launch(&scan_codes<M>, grid_of<M>(task, 1, context.device), scan_threads, 0, stream, task);
+}
+
+template <unsigned tile>
+void launch_scan(const ScanTask& task, const DeviceContext& context) {
+    if (task.code_bytes <= 8) return launch_scan<Mapping<2, 1, tile>>(task, context);
+    if (task.code_bytes <= 16) return launch_scan<Mapping<4, 1, tile>>(task, context);
+    if (task.code_bytes <= 32) return launch_scan<Mapping<8, 1, tile>>(task, context);
+    if (task.code_bytes <= 64) return launch_scan<Mapping<8, 2, tile>>(task, context);
+    if (task.code_bytes <= 128) return launch_scan<Mapping<8, 4, tile>>(task, context);
+    if (task.code_bytes <= 256) return launch_scan<Mapping<8, 8, tile>>(task, context);
+    launch_scan<Mapping<8, 16, tile>>(task, context);
+}
+
+// Scratch memory of a batch: counts, histograms, keys, spilled keys.
+ScanTask task_of(const ScanRequest& request, const Plan& plan, void* scratch) {
+    ScanTask task{};
+    task.codes = request.codes;
+    task.num_codes = request.num_codes;
+    task.code_bytes = static_cast<unsigned>(request.code_bytes);
+    task.mask = request.mask;
+    task.list_offsets = request.list_offsets;
+    task.num_lists = request.num_lists;
+    task.num_probes = request.num_probes;
+    task.k = request.k;
+    task.index_bits = static_cast<unsigned>(std::bit_width(request.num_codes));
+    task.step = plan.step;
+    const auto longest = static_cast<unsigned>(std::bit_width(8 * request.code_bytes - 1));
+    task.bin_shift = longest > std::bit_width(histogram_bins - 1) ? longest - std::bit_width(histogram_bins - 1) : 0;
+    task.direct = plan.direct;
+    task.capacity = plan.capacity;
+    task.counts = static_cast<Key*>(scratch);
+    task.histograms = reinterpret_cast<unsigned*>(task.counts + plan.batch);
+    task.keys = reinterpret_cast<Key*>(task.histograms + plan.batch * histogram_bins);
+    return task;
+}
+
+void scan_batch(const ScanTask& task, const DeviceContext& context, const Plan& plan, const std::int64_t* ids,
+                std::int32_t* distances, std::int64_t* indices) {
+    const auto stream = static_cast<cudaStream_t>(context.stream);
+    if (!task.direct) {
+        check(cudaMemsetAsync(context.scratch, 0, plan.batch * plan.counters(), stream), "cudaMemsetAsync");
+    }
+    const bool anything = task.num_codes > 0 && (task.list_offsets == nullptr || task.num_probes > 0);
+    if (anything) {
+        if (task.list_offsets != nullptr || task.num_queries == 1) {
+            launch_scan<1>(task, context);
+        } else {
+            launch_scan<tile_queries>(task, context);
+        }
+    }
+    launch(&select_codes, static_cast<unsigned>(task.num_queries), topk_threads, 0, stream, task, ids,
+           task.keys + plan.batch * plan.capacity, plan.spilled_a_query, distances, indices);
+}
+
+}  // namespace
+
+std::size_t scan_scratch_bytes(const ScanRequest& request) {
+    const Plan plan(request);
+    return plan.batch * plan.bytes_a_query();
+}
+
+void scan(const ScanRequest& request, const DeviceContext& context, std::int32_t* distances, std::int64_t* indices) {
+    const OnDevice on_device(context.device);
+    const Plan plan(request);
+    ScanTask task = task_of(request, plan, context.scratch);
+    for (std::size_t first = 0; first < request.num_queries; first += plan.batch) {
+        task.queries = request.queries + first * request.code_bytes;
+        task.probes = request.probes == nullptr ? nullptr : request.probes + first * request.num_probes;
+        task.num_queries = std::min(plan.batch, request.num_queries - first);
+        scan_batch(task, context, plan, request.ids, distances + first * request.k, indices + first * request.k);
+    }
+}
+
+}  // namespace bowerbird::cuda

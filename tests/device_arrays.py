@@ -1,0 +1,172 @@
+"""Arrays on the device that the CUDA kernels are tested on: a GPU with torch's tensors, or the emulated one.
+
+The emulated device (native/cuda_emulator) computes on the host's memory, so a NumPy array that says through DLPack that
+it lies on CUDA device 0 is all it needs. Its empty arrays hold garbage and end in a guard: a result that no kernel
+wrote and a write behind the scratch memory both show.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from bowerbird.native import _core, places
+
+Array = npt.NDArray[Any]
+
+EMULATOR = "CUDA emulator"
+ALIGNMENT = 256  # bytes, what CUDA's allocators promise and DeviceContext asks for
+GARBAGE = np.frombuffer(b"\xc5\xff", np.uint8)  # NaN as float and half, no index, no padding
+ORDERS = ("forward", "reverse", "1", "2")  # in which the emulator runs the threads; no result may depend on it
+
+
+def _why_not() -> str | None:
+    """Why no kernel can run on a device here; None where one can."""
+    if not _core.built_with_cuda():
+        return "needs a CUDA build: `make cuda` runs these on the emulated device; for a GPU see native/README.md"
+    devices = _core.cuda_device_names()
+    if not devices:
+        return "needs a CUDA device: the module has CUDA in it, and the driver reports none"
+    if devices != [EMULATOR]:
+        try:
+            import torch
+        except ImportError:
+            return "needs torch, whose tensors bring the arrays to the GPU"
+        if not torch.cuda.is_available():
+            return "needs a torch with CUDA, whose tensors bring the arrays to the GPU"
+    return None
+
+
+_REASON = _why_not()
+EMULATED = _REASON is None and _core.cuda_device_names() == [EMULATOR]
+needs_device = pytest.mark.skipif(_REASON is not None, reason=str(_REASON))
+needs_gpu = [
+    pytest.mark.gpu,
+    needs_device,
+    pytest.mark.skipif(EMULATED, reason="needs a GPU: the emulated device has no streams or graphs"),
+]
+
+
+class _DLTensor(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_index", ctypes.c_int32),
+        ("rank", ctypes.c_int32),
+        ("type_code", ctypes.c_uint8),
+        ("type_bits", ctypes.c_uint8),
+        ("type_lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+class _Managed(ctypes.Structure):
+    _fields_ = (("tensor", _DLTensor), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p))
+
+
+_CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
+_exported: dict[int, tuple[Any, ...]] = {}  # what a capsule points to, by its address, until it goes
+
+
+@ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
+def _release(capsule: int) -> None:
+    _exported.pop(capsule)
+
+
+_new_capsule = ctypes.pythonapi.PyCapsule_New
+_new_capsule.restype = ctypes.py_object
+_new_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+
+
+def _capsule(array: Array) -> Any:
+    """A DLPack capsule that says the array lies on CUDA device 0."""
+    shape = (ctypes.c_int64 * array.ndim)(*array.shape)
+    strides = (ctypes.c_int64 * array.ndim)(*(step // array.itemsize for step in array.strides))
+    code = 4 if array.dtype.name == "bfloat16" else _CODES[array.dtype.kind]
+    managed = _Managed(
+        _DLTensor(array.ctypes.data, places.DLPACK_CUDA, 0, array.ndim, code, 8 * array.itemsize, 1, shape, strides, 0)
+    )
+    capsule = _new_capsule(ctypes.addressof(managed), b"dltensor", ctypes.cast(_release, ctypes.c_void_p))
+    _exported[id(capsule)] = (managed, shape, strides, array)
+    return capsule
+
+
+class EmulatedArray:
+    """An array on the emulated device."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As NumPy names it."""
+        return self.array.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of any array."""
+        return self.array.shape
+
+    def __getitem__(self, index: Any) -> EmulatedArray:
+        return EmulatedArray(self.array[index])
+
+    def __dlpack__(self, *, stream: Any = None, max_version: Any = None) -> Any:
+        return _capsule(self.array)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return places.DLPACK_CUDA, 0
+
+
+class EmulatedPlace:
+    """The emulated device; its default stream is the only one."""
+
+    device, stream = 0, 0
+    guards: list[Array] = []  # noqa: RUF012  # the class is the one place there is
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> EmulatedArray:
+        """A new array full of garbage, with a guard behind it."""
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        memory = np.resize(GARBAGE, size + 2 * ALIGNMENT)
+        begin = -memory.ctypes.data % ALIGNMENT
+        memory = memory[begin : begin + size + ALIGNMENT]
+        memory[size:] = 0xA7
+        self.guards.append(memory[size:])
+        return EmulatedArray(memory[:size].view(dtype).reshape(shape))
+
+
+places.LIBRARIES[__name__.partition(".")[0]] = lambda array: EmulatedPlace()
+
+
+def to_device(array: Array | None) -> Any:
+    """A copy of the array on the device; None stays None, as optional arguments are."""
+    if array is None:
+        return None
+    if EMULATED:
+        return EmulatedArray(array.copy())
+    import torch
+
+    if array.dtype.name == "bfloat16":  # of ml_dtypes, which torch does not know
+        return torch.from_numpy(array.view(np.int16).copy()).cuda().view(torch.bfloat16)
+    return torch.from_numpy(array.copy()).cuda()
+
+
+def to_host(array: Any) -> Array:
+    """A copy of a result in NumPy's memory, after a look at the guards of all arrays made since the last one."""
+    if not EMULATED:
+        return array.cpu().numpy()  # type: ignore[no-any-return]
+    assert type(array) is EmulatedArray, "the result is not of the library of the arguments"
+    guards, EmulatedPlace.guards[:] = list(EmulatedPlace.guards), []
+    assert all((guard == 0xA7).all() for guard in guards), "a kernel wrote behind its scratch memory or its result"
+    return array.array.copy()
+
+
+def use_order(order: str) -> None:
+    """Run the threads and blocks of the emulated device in this order from now on; a GPU takes none."""
+    os.environ["BOWERBIRD_EMULATOR_ORDER"] = order
