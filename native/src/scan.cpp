@@ -1,6 +1,6 @@
 // The order of work: a block of codes small enough for the first-level cache is arranged for the registers once, and
-// each tile of queries is compared with all of it before the next block is read, so that a batch reads the codes from
-// memory once. Only codes nearer than a query's k-th best so far leave the registers. A query alone takes the codes as
+// each query is compared with all of it before the next block is read, so that a batch reads the codes from memory
+// once. Only codes nearer than a query's k-th best so far leave the registers. A query alone takes the codes as
 // they lie: it reads each of them once, and memory is slower than counting.
 //
 // Lists are scanned by ascending position too, each once for all the queries that look at it.
@@ -20,8 +20,8 @@
 namespace bowerbird {
 namespace {
 
-constexpr std::size_t block_bytes = 16 * 1024;
-constexpr std::size_t max_block_codes = 512;
+constexpr std::size_t block_bytes = 32 * 1024;
+constexpr std::size_t max_block_codes = 1024;
 constexpr std::size_t words_a_block = 2 * std::max(block_bytes, group_codes * max_code_bytes) / 8;
 constexpr std::size_t batch_queries = 64;           // share the codes of a task
 constexpr std::size_t min_range_codes = 32 * 1024;  // smaller shares cost more in threads than they save
@@ -73,8 +73,9 @@ private:
     void drop_losers() {
         std::size_t room_at_limit = k_ - below_limit_;
         std::erase_if(keys_, [&](Key key) {
-            if (distance_of(key) != limit_) return distance_of(key) > limit_;
-            return room_at_limit == 0 || room_at_limit-- == 0;
+            if (distance_of(key) != limit_ || room_at_limit == 0) return distance_of(key) >= limit_;
+            --room_at_limit;
+            return false;
         });
     }
 
@@ -121,7 +122,6 @@ public:
     // The ranges of a query come by ascending position.
     void run(Range range, const std::vector<QueryState*>& queries) {
         const bool alone = queries.size() == 1 && request_.mask == nullptr;
-        if (!alone) arrange_queries(queries);
         for (std::size_t begin = range.begin; begin < range.end; begin += block_codes_) {
             const Range block{begin, std::min(begin + block_codes_, range.end)};
             if (alone) {
@@ -133,16 +133,6 @@ public:
     }
 
 private:
-    void arrange_queries(const std::vector<QueryState*>& queries) {
-        tiles_.resize(queries.size() * words_ * 2);
-        const std::uint8_t* tile[tile_queries];
-        for (std::size_t first = 0; first < queries.size(); first += tile_queries) {
-            const std::size_t count = std::min(tile_queries, queries.size() - first);
-            for (std::size_t q = 0; q < count; ++q) tile[q] = queries[first + q]->query;
-            loops_.arrange_queries(tile, count, words_, tiles_.data() + first * words_ * 2);
-        }
-    }
-
     void scan_as_it_lies(Range block, QueryState* state) {
         loops_.hamming(code(block.begin), block.count(), words_, state->query, distances_.data());
         const std::size_t found =
@@ -156,30 +146,21 @@ private:
         const bool masked = request_.mask != nullptr;
         const std::size_t count = masked ? let_in(request_.mask, block, positions_.data()) : block.count();
         if (count == 0) return;
-        loops_.arrange_codes(code(block.begin), masked ? positions_.data() : nullptr, count, words_, block_.data());
-        // While this block is compared, the next one comes from memory, a share a tile.
+        loops_.arrange(code(block.begin), masked ? positions_.data() : nullptr, count, words_, block_.data());
+        // While this block is compared, the next one comes from memory, a share a query.
         const std::uint8_t* ahead = code(block.end);
         const std::uint8_t* ahead_end = masked ? ahead : code(std::min(block.end + block_codes_, range.end));
-        const std::size_t share = block_codes_ * request_.code_bytes * tile_queries / queries.size() + line_bytes;
-        for (std::size_t first = 0; first < queries.size(); first += tile_queries) {
-            const std::uint8_t* share_end = ahead + std::min<std::size_t>(share, ahead_end - ahead);
+        const std::ptrdiff_t share = block_bytes / static_cast<std::ptrdiff_t>(queries.size()) + line_bytes;
+        for (QueryState* state : queries) {
+            const std::uint8_t* share_end = ahead + std::min(share, ahead_end - ahead);
             for (; ahead < share_end; ahead += line_bytes) __builtin_prefetch(ahead);
-            scan_tile(block.begin, count, masked, first, queries);
-        }
-    }
-
-    void scan_tile(std::size_t begin, std::size_t count, bool masked, std::size_t first,
-                   const std::vector<QueryState*>& queries) {
-        std::array<std::uint16_t, tile_queries> limits{};
-        const std::size_t num_queries = std::min(tile_queries, queries.size() - first);
-        for (std::size_t q = 0; q < num_queries; ++q) limits[q] = queries[first + q]->nearest.limit();
-        const std::uint64_t* tile = tiles_.data() + first * words_ * 2;
-        const std::size_t found =
-            loops_.nearer({block_.data(), count, words_, tile, num_queries, limits.data()}, hits_.data());
-        for (std::size_t i = 0; i < found; ++i) {
-            const auto distance = static_cast<std::uint16_t>(hits_[i]);
-            const auto position = static_cast<std::uint16_t>(hits_[i] >> 16);
-            queries[first + (hits_[i] >> 32)]->nearest.push(distance, begin + (masked ? positions_[position] : position));
+            const std::size_t found = loops_.nearer(block_.data(), count, words_, state->query,
+                                                    state->nearest.limit(), hits_.data());
+            for (std::size_t i = 0; i < found; ++i) {
+                const std::size_t position = hits_[i] >> 16;
+                state->nearest.push(static_cast<std::uint16_t>(hits_[i]),
+                                    block.begin + (masked ? positions_[position] : position));
+            }
         }
     }
 
@@ -189,10 +170,9 @@ private:
     const std::size_t words_;
     const std::size_t block_codes_;
     const ScanLoops& loops_;
-    std::vector<std::uint64_t> tiles_;
     std::array<std::uint16_t, max_block_codes> distances_;
     std::array<std::uint16_t, max_block_codes> positions_;
-    std::array<Hit, tile_queries * max_block_codes + 8> hits_;
+    std::array<Hit, max_block_codes + 8> hits_;
     alignas(line_bytes) std::array<std::uint64_t, words_a_block> block_;
 };
 

@@ -116,39 +116,40 @@ std::size_t below(const std::uint16_t* distances, std::size_t count, std::uint16
     return hits;
 }
 
-// ---- tiles: a lane of 64 bits holds one code, so that its distance needs no sum across lanes ----
+// ---- arranged blocks: a lane of 64 bits holds one code, so that its distance needs no sum across lanes ----
 //
-// A word is stored as its low and its high half bytes, each in a byte of their own, for the codes and for the queries:
-// two look-ups, two xors and two sums of bytes then count 64 bits of 4 codes, and nothing is shifted or masked.
+// A word is stored as its low and its high half bytes, each in a byte of their own, for the codes and for the query:
+// two xors, two look-ups and two sums of bytes then count 64 bits of 4 codes, and nothing is shifted or masked.
 
 constexpr std::size_t lanes = 4;
-constexpr std::size_t parts = 2;                // groups of lanes in registers at once
+constexpr std::size_t parts = 4;                // registers of codes at once
+constexpr std::size_t step_codes = parts * lanes;
 constexpr std::size_t most_words_a_byte = 31;  // whose counts, 8 a word, a byte can hold
+constexpr std::size_t max_words = 64;          // of a code
 
 __m256i low_halves(__m256i bits) { return _mm256_and_si256(bits, _mm256_set1_epi8(0x0F)); }
 
 __m256i high_halves(__m256i bits) { return low_halves(_mm256_srli_epi16(bits, 4)); }
 
-// Four codes, 4 words of each from `word` on, become 4 vectors with a word of each code.
-void arrange_square(const std::uint8_t* const codes[lanes], std::size_t word, std::size_t words, std::uint64_t* block) {
+// Of 4 codes, 4 words from `word` on: a vector of low and one of high halves a word, to every 2 * `parts`-th place.
+void arrange_square(const std::uint8_t* const codes[lanes], std::size_t word, std::size_t words, __m256i* at) {
     __m256i rows[lanes];
     for (std::size_t i = 0; i < lanes; ++i) rows[i] = load_words(codes[i] + word * 8, words - word);
-    const __m256i even_low = _mm256_unpacklo_epi64(rows[0], rows[1]), odd_low = _mm256_unpackhi_epi64(rows[0], rows[1]);
-    const __m256i even_high = _mm256_unpacklo_epi64(rows[2], rows[3]), odd_high = _mm256_unpackhi_epi64(rows[2], rows[3]);
+    const __m256i low_01 = _mm256_unpacklo_epi64(rows[0], rows[1]), high_01 = _mm256_unpackhi_epi64(rows[0], rows[1]);
+    const __m256i low_23 = _mm256_unpacklo_epi64(rows[2], rows[3]), high_23 = _mm256_unpackhi_epi64(rows[2], rows[3]);
     const __m256i columns[vector_words] = {
-        _mm256_permute2x128_si256(even_low, even_high, 0x20), _mm256_permute2x128_si256(odd_low, odd_high, 0x20),
-        _mm256_permute2x128_si256(even_low, even_high, 0x31), _mm256_permute2x128_si256(odd_low, odd_high, 0x31)};
+        _mm256_permute2x128_si256(low_01, low_23, 0x20), _mm256_permute2x128_si256(high_01, high_23, 0x20),
+        _mm256_permute2x128_si256(low_01, low_23, 0x31), _mm256_permute2x128_si256(high_01, high_23, 0x31)};
     for (std::size_t w = 0; w < vector_words && word + w < words; ++w) {
-        auto* at = reinterpret_cast<__m256i*>(block + (word + w) * parts * 2 * lanes);
-        _mm256_storeu_si256(at, low_halves(columns[w]));
-        _mm256_storeu_si256(at + 1, high_halves(columns[w]));
+        _mm256_storeu_si256(at + (word + w) * 2 * parts, low_halves(columns[w]));
+        _mm256_storeu_si256(at + (word + w) * 2 * parts + 1, high_halves(columns[w]));
     }
 }
 
-// By steps of parts * lanes codes: word by word, part by part, low and high halves. Beyond the end the last code again.
-void arrange_codes(const std::uint8_t* codes, const std::uint16_t* positions, std::size_t count, std::size_t words,
-                   std::uint64_t* block) {
-    for (std::size_t first = 0; first < count; first += parts * lanes) {
+// By steps: word by word, 16 codes side by side. Beyond the end the last code again.
+void arrange(const std::uint8_t* codes, const std::uint16_t* positions, std::size_t count, std::size_t words,
+             std::uint64_t* block) {
+    for (std::size_t first = 0; first < count; first += step_codes) {
         for (std::size_t part = 0; part < parts; ++part) {
             const std::uint8_t* four[lanes];
             for (std::size_t lane = 0; lane < lanes; ++lane) {
@@ -156,107 +157,86 @@ void arrange_codes(const std::uint8_t* codes, const std::uint16_t* positions, st
                 const std::size_t i = wanted < count ? wanted : count - 1;
                 four[lane] = codes + (positions == nullptr ? i : positions[i]) * words * 8;
             }
-            std::uint64_t* at = block + first * words * 2 + part * 2 * lanes;
+            auto* at = reinterpret_cast<__m256i*>(block + first * words * 2) + part * 2;
             for (std::size_t w = 0; w < words; w += vector_words) arrange_square(four, w, words, at);
         }
     }
 }
 
-// Word by word, query by query, low and high halves.
-void arrange_queries(const std::uint8_t* const* queries, std::size_t num_queries, std::size_t words,
-                     std::uint64_t* tile) {
-    constexpr std::uint64_t halves = 0x0F0F0F0F0F0F0F0FU;
-    for (std::size_t w = 0; w < words; ++w) {
-        for (std::size_t q = 0; q < num_queries; ++q) {
-            std::uint64_t word;
-            __builtin_memcpy(&word, queries[q] + w * 8, 8);
-            tile[(w * num_queries + q) * 2] = word & halves;
-            tile[(w * num_queries + q) * 2 + 1] = word >> 4 & halves;
-        }
-    }
-}
+struct Halves {
+    std::uint64_t low, high;
+};
 
-__m256i broadcast(const std::uint64_t* word) { return _mm256_set1_epi64x(static_cast<long long>(*word)); }
-
-// Counts of the words [first, last) in bytes.
-template <std::size_t num_queries>
-void count_halves(const std::uint64_t* codes, const std::uint64_t* queries, std::size_t first, std::size_t last,
-                  __m256i (&bytes)[num_queries][parts]) {
+// Ones of the words of a step, at most `most_words_a_byte`, in bytes.
+void count_words(const __m256i* codes, const Halves* query, std::size_t words, __m256i bytes[parts]) {
     const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
                                            0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
-    for (std::size_t w = first; w < last; ++w) {
+    for (std::size_t w = 0; w < words; ++w) {
+        const __m256i low = _mm256_set1_epi64x(static_cast<long long>(query[w].low));
+        const __m256i high = _mm256_set1_epi64x(static_cast<long long>(query[w].high));
         for (std::size_t part = 0; part < parts; ++part) {
-            const auto* code = reinterpret_cast<const __m256i*>(codes) + (w * parts + part) * 2;
-            const __m256i low = _mm256_loadu_si256(code), high = _mm256_loadu_si256(code + 1);
-            for (std::size_t q = 0; q < num_queries; ++q) {
-                const std::uint64_t* query = queries + (w * num_queries + q) * 2;
-                const __m256i counts =
-                    _mm256_add_epi8(_mm256_shuffle_epi8(table, _mm256_xor_si256(low, broadcast(query))),
-                                    _mm256_shuffle_epi8(table, _mm256_xor_si256(high, broadcast(query + 1))));
-                bytes[q][part] = _mm256_add_epi8(bytes[q][part], counts);
-            }
+            const __m256i* code = codes + (w * parts + part) * 2;
+            const __m256i low_ones = _mm256_shuffle_epi8(table, _mm256_xor_si256(_mm256_loadu_si256(code), low));
+            const __m256i high_ones = _mm256_shuffle_epi8(table, _mm256_xor_si256(_mm256_loadu_si256(code + 1), high));
+            bytes[part] = _mm256_add_epi8(bytes[part], _mm256_add_epi8(low_ones, high_ones));
         }
     }
 }
 
-// The lanes of one vector of distances that lie below the limit, as hits.
-std::size_t store_hits(__m256i sums, std::size_t query, std::uint16_t limit, std::size_t first, std::size_t count,
+// Distances of a step.
+void measure(const __m256i* codes, const Halves* query, std::size_t words, __m256i distances[parts]) {
+    for (std::size_t part = 0; part < parts; ++part) distances[part] = _mm256_setzero_si256();
+    for (std::size_t w = 0; w < words; w += most_words_a_byte) {
+        __m256i bytes[parts] = {};
+        const std::size_t left = words - w;
+        count_words(codes + w * 2 * parts, query + w, left < most_words_a_byte ? left : most_words_a_byte, bytes);
+        for (std::size_t part = 0; part < parts; ++part) {
+            const __m256i sums = _mm256_sad_epu8(bytes[part], _mm256_setzero_si256());
+            distances[part] = _mm256_add_epi64(distances[part], sums);
+        }
+    }
+}
+
+std::size_t store_hits(const __m256i distances[parts], std::uint16_t limit, std::size_t first, std::size_t count,
                        Hit* hits) {
-    alignas(32) std::uint64_t distances[lanes];
-    _mm256_store_si256(reinterpret_cast<__m256i*>(distances), sums);
+    alignas(32) std::uint64_t values[step_codes];
+    for (std::size_t part = 0; part < parts; ++part) {
+        _mm256_store_si256(reinterpret_cast<__m256i*>(values) + part, distances[part]);
+    }
     std::size_t found = 0;
-    for (std::size_t lane = 0; lane < lanes && first + lane < count; ++lane) {
-        hits[found] = query << 32 | (first + lane) << 16 | distances[lane];
-        if (distances[lane] < limit) ++found;
+    for (std::size_t i = 0; i < step_codes && first + i < count; ++i) {
+        hits[found] = (first + i) << 16 | values[i];
+        if (values[i] < limit) ++found;
     }
     return found;
 }
 
-template <std::size_t num_queries>
-std::size_t nearer_tile(const TileTask& task, Hit* hits) {
+std::size_t nearer(const std::uint64_t* block, std::size_t count, std::size_t words, const std::uint8_t* query,
+                   std::uint16_t limit, Hit* hits) {
+    constexpr std::uint64_t half_bytes = 0x0F0F0F0F0F0F0F0FU;
+    Halves halves[max_words];
+    for (std::size_t w = 0; w < words; ++w) {
+        std::uint64_t word;
+        __builtin_memcpy(&word, query + w * 8, 8);
+        halves[w] = {word & half_bytes, word >> 4 & half_bytes};
+    }
+    const __m256i bar = _mm256_set1_epi64x(limit);
     std::size_t found = 0;
-    for (std::size_t first = 0; first < task.count; first += parts * lanes) {
-        const std::uint64_t* codes = task.block + first * task.words * 2;
-        __m256i sums[num_queries][parts] = {};
-        for (std::size_t w = 0; w < task.words; w += most_words_a_byte) {
-            __m256i bytes[num_queries][parts] = {};
-            const std::size_t last = task.words - w < most_words_a_byte ? task.words : w + most_words_a_byte;
-            count_halves<num_queries>(codes, task.queries, w, last, bytes);
-            for (std::size_t q = 0; q < num_queries; ++q) {
-                for (std::size_t part = 0; part < parts; ++part) {
-                    const __m256i words = _mm256_sad_epu8(bytes[q][part], _mm256_setzero_si256());
-                    sums[q][part] = _mm256_add_epi64(sums[q][part], words);
-                }
-            }
-        }
-        __m256i under = _mm256_setzero_si256();  // negative where a distance is below the limit
-        for (std::size_t q = 0; q < num_queries; ++q) {
-            const __m256i limit = _mm256_set1_epi64x(task.limits[q]);
-            for (std::size_t part = 0; part < parts; ++part) {
-                under = _mm256_or_si256(under, _mm256_sub_epi64(sums[q][part], limit));
-            }
-        }
-        if (_mm256_movemask_pd(_mm256_castsi256_pd(under)) == 0) continue;
-        for (std::size_t q = 0; q < num_queries; ++q) {
-            for (std::size_t part = 0; part < parts; ++part) {
-                found += store_hits(sums[q][part], q, task.limits[q], first + part * lanes, task.count, hits + found);
-            }
-        }
+    for (std::size_t first = 0; first < count; first += step_codes) {
+        __m256i distances[parts];
+        measure(reinterpret_cast<const __m256i*>(block + first * words * 2), halves, words, distances);
+        // Distances fill the low 16 bits of their lanes, so the least of 16 bits is the least.
+        const __m256i least = _mm256_min_epu16(_mm256_min_epu16(distances[0], distances[1]),
+                                               _mm256_min_epu16(distances[2], distances[3]));
+        const __m256i under = _mm256_cmpgt_epi64(bar, least);
+        if (_mm256_testz_si256(under, under)) continue;
+        found += store_hits(distances, limit, first, count, hits + found);
     }
     return found;
-}
-
-std::size_t nearer(const TileTask& task, Hit* hits) {
-    switch (task.num_queries) {
-        case 1: return nearer_tile<1>(task, hits);
-        case 2: return nearer_tile<2>(task, hits);
-        case 3: return nearer_tile<3>(task, hits);
-        default: return nearer_tile<4>(task, hits);
-    }
 }
 
 }  // namespace
 
-const ScanLoops scan_loops{&hamming, &below, &arrange_codes, &arrange_queries, &nearer};
+const ScanLoops scan_loops{&hamming, &below, &arrange, &nearer};
 
 }  // namespace bowerbird::avx2

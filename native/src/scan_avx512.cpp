@@ -6,6 +6,7 @@ namespace bowerbird::avx512 {
 namespace {
 
 constexpr std::size_t vector_words = 8;  // 64-bit words in a register
+constexpr std::size_t max_words = 64;    // of a code
 constexpr std::size_t ahead_bytes = 4096;
 
 // Ask for the bytes some codes ahead: the processor's own prefetch stops at every page.
@@ -119,137 +120,169 @@ std::size_t below(const std::uint16_t* distances, std::size_t count, std::uint16
     return hits;
 }
 
-// ---- tiles: a lane of 64 bits holds one code, so that its distance needs no sum across lanes ----
+// ---- arranged blocks: a lane of 64 bits holds one code, so that its distance needs no sum across lanes ----
 //
-// Three operations (xor, count, add) take one word of 8 codes for one query, on two ports: 0.75 cycles a pair of 256
-// bits. The comparison with the limits adds 5 operations for 32 codes.
+// Three operations (xor, count, add) on two ports take one word of 8 codes: 22 cycles for 32 codes of 256 bits. To
+// compare these with the limit takes 3 cycles more.
 
 constexpr std::size_t parts = group_codes / vector_words;  // registers that hold one word of a group
 
-// Eight vectors of 8 words become eight vectors with one word of each.
-void transpose(__m512i rows[8]) {
+// Lanes 0 and 2, or 1 and 3, of 128 bits of two vectors.
+__m512i even_lanes(__m512i a, __m512i b) { return _mm512_shuffle_i64x2(a, b, 0b10'00'10'00); }
+__m512i odd_lanes(__m512i a, __m512i b) { return _mm512_shuffle_i64x2(a, b, 0b11'01'11'01); }
+
+// At most 8 words from `word` on of 8 codes become a vector a word.
+void transpose_8(const std::uint8_t* const codes[8], std::size_t word, std::size_t words, __m512i columns[8]) {
     __m512i pairs[8], fours[8];
     for (std::size_t i = 0; i < 8; i += 2) {
-        pairs[i] = _mm512_unpacklo_epi64(rows[i], rows[i + 1]);
-        pairs[i + 1] = _mm512_unpackhi_epi64(rows[i], rows[i + 1]);
+        const __m512i even = load_words(codes[i] + word * 8, words - word);
+        const __m512i odd = load_words(codes[i + 1] + word * 8, words - word);
+        pairs[i] = _mm512_unpacklo_epi64(even, odd);
+        pairs[i + 1] = _mm512_unpackhi_epi64(even, odd);
     }
     for (std::size_t i = 0; i < 8; i += 4) {
         for (std::size_t j = 0; j < 2; ++j) {
-            fours[i + j] = _mm512_shuffle_i64x2(pairs[i + j], pairs[i + 2 + j], 0b10'00'10'00);
-            fours[i + 2 + j] = _mm512_shuffle_i64x2(pairs[i + j], pairs[i + 2 + j], 0b11'01'11'01);
+            fours[i + j] = even_lanes(pairs[i + j], pairs[i + 2 + j]);
+            fours[i + 2 + j] = odd_lanes(pairs[i + j], pairs[i + 2 + j]);
         }
     }
     for (std::size_t i = 0; i < 4; ++i) {
-        rows[i] = _mm512_shuffle_i64x2(fours[i], fours[i + 4], 0b10'00'10'00);
-        rows[i + 4] = _mm512_shuffle_i64x2(fours[i], fours[i + 4], 0b11'01'11'01);
+        columns[i] = even_lanes(fours[i], fours[i + 4]);
+        columns[i + 4] = odd_lanes(fours[i], fours[i + 4]);
+    }
+}
+
+// At most 4 words of two codes side by side.
+__m512i load_two(const std::uint8_t* low, const std::uint8_t* high, std::size_t words) {
+    const auto lanes = static_cast<__mmask8>((1U << words) - 1);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_maskz_loadu_epi64(lanes, low)),
+                              _mm256_maskz_loadu_epi64(lanes, high), 1);
+}
+
+// The same for at most 4 words: a third of the shuffles.
+inline void transpose_4(const std::uint8_t* const codes[8], std::size_t word, std::size_t words, __m512i columns[4]) {
+    const std::size_t at = word * 8, left = words - word;
+    const __m512i codes_02 = load_two(codes[0] + at, codes[2] + at, left);
+    const __m512i codes_13 = load_two(codes[1] + at, codes[3] + at, left);
+    const __m512i codes_46 = load_two(codes[4] + at, codes[6] + at, left);
+    const __m512i codes_57 = load_two(codes[5] + at, codes[7] + at, left);
+    const __m512i low_0123 = _mm512_unpacklo_epi64(codes_02, codes_13);
+    const __m512i high_0123 = _mm512_unpackhi_epi64(codes_02, codes_13);
+    const __m512i low_4567 = _mm512_unpacklo_epi64(codes_46, codes_57);
+    const __m512i high_4567 = _mm512_unpackhi_epi64(codes_46, codes_57);
+    columns[0] = even_lanes(low_0123, low_4567);
+    columns[1] = even_lanes(high_0123, high_4567);
+    columns[2] = odd_lanes(low_0123, low_4567);
+    columns[3] = odd_lanes(high_0123, high_4567);
+}
+
+// Eight codes, word by word, to every `group_codes`-th place.
+void arrange_eight(const std::uint8_t* const codes[8], std::size_t words, std::uint64_t* at) {
+    for (std::size_t first = 0; first < words; first += vector_words) {
+        __m512i columns[vector_words];
+        const std::size_t left = words - first;
+        if (left <= 4) {
+            transpose_4(codes, first, words, columns);
+        } else {
+            transpose_8(codes, first, words, columns);
+        }
+        for (std::size_t i = 0; i < vector_words && i < left; ++i) {
+            _mm512_storeu_si512(at + (first + i) * group_codes, columns[i]);
+        }
+    }
+}
+
+// A constant number of words has its masks and branches settled; 0 is any number.
+template <std::size_t constant_words>
+void arrange_words(const std::uint8_t* codes, const std::uint16_t* positions, std::size_t count, std::size_t any_words,
+                   std::uint64_t* block) {
+    const std::size_t words = constant_words != 0 ? constant_words : any_words;
+    const std::size_t padded = (count + group_codes - 1) / group_codes * group_codes;
+    for (std::size_t first = 0; first < padded; first += vector_words) {
+        const std::uint8_t* eight[vector_words];
+        for (std::size_t lane = 0; lane < vector_words; ++lane) {
+            const std::size_t i = first + lane < count ? first + lane : count - 1;
+            eight[lane] = codes + (positions == nullptr ? i : positions[i]) * words * 8;
+        }
+        std::uint64_t* at = block + first / group_codes * group_codes * words + first % group_codes;
+        if constexpr (constant_words == 4) {
+            __m512i columns[4];
+            transpose_4(eight, 0, 4, columns);
+            for (std::size_t i = 0; i < 4; ++i) _mm512_storeu_si512(at + i * group_codes, columns[i]);
+        } else {
+            arrange_eight(eight, words, at);
+        }
     }
 }
 
 // By groups: word by word, 32 codes side by side. Beyond the end the last code again.
-void arrange_codes(const std::uint8_t* codes, const std::uint16_t* positions, std::size_t count, std::size_t words,
-                   std::uint64_t* block) {
+void arrange(const std::uint8_t* codes, const std::uint16_t* positions, std::size_t count, std::size_t words,
+             std::uint64_t* block) {
+    if (words == 4) {
+        arrange_words<4>(codes, positions, count, words, block);
+    } else {
+        arrange_words<0>(codes, positions, count, words, block);
+    }
+}
+
+// Add the ones of one word of a group to the distances.
+void count_word(const std::uint64_t* codes, std::uint64_t word, __m512i distances[parts]) {
+    const __m512i pattern = _mm512_set1_epi64(static_cast<long long>(word));
+    for (std::size_t part = 0; part < parts; ++part) {
+        const __m512i code = _mm512_loadu_si512(codes + part * vector_words);
+        distances[part] = _mm512_add_epi64(distances[part], _mm512_popcnt_epi64(_mm512_xor_si512(code, pattern)));
+    }
+}
+
+// The distances of one group below the limit, as hits.
+std::size_t store_hits(const __m512i distances[parts], __m512i limit, std::size_t first, std::size_t count, Hit* hits) {
+    std::size_t found = 0;
+    for (std::size_t part = 0; part < parts; ++part) {
+        const auto start = static_cast<long long>(first + part * vector_words);
+        const __m512i position = _mm512_add_epi64(_mm512_set1_epi64(start), _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7));
+        const __mmask8 there = _mm512_cmplt_epi64_mask(position, _mm512_set1_epi64(static_cast<long long>(count)));
+        const __mmask8 under = _mm512_mask_cmplt_epi64_mask(there, distances[part], limit);
+        const __m512i all = _mm512_or_si512(_mm512_slli_epi64(position, 16), distances[part]);
+        _mm512_storeu_si512(hits + found, _mm512_maskz_compress_epi64(under, all));
+        found += static_cast<unsigned>(__builtin_popcount(under));
+    }
+    return found;
+}
+
+// A constant number of words keeps the query in registers; 0 is any number.
+template <std::size_t constant_words>
+std::size_t nearer_words(const std::uint64_t* block, std::size_t count, std::size_t any_words,
+                         const std::uint64_t* query, std::uint16_t limit, Hit* hits) {
+    const std::size_t words = constant_words != 0 ? constant_words : any_words;
+    const __m512i bar = _mm512_set1_epi64(limit);
+    std::size_t found = 0;
     for (std::size_t first = 0; first < count; first += group_codes) {
-        for (std::size_t part = 0; part < parts; ++part) {
-            const std::uint8_t* eight[vector_words];
-            for (std::size_t lane = 0; lane < vector_words; ++lane) {
-                const std::size_t wanted = first + part * vector_words + lane;
-                const std::size_t i = wanted < count ? wanted : count - 1;
-                eight[lane] = codes + (positions == nullptr ? i : positions[i]) * words * 8;
-            }
-            std::uint64_t* at = block + first * words + part * vector_words;
-            for (std::size_t w = 0; w < words; w += vector_words) {
-                __m512i rows[vector_words];
-                for (std::size_t lane = 0; lane < vector_words; ++lane) {
-                    rows[lane] = load_words(eight[lane] + w * 8, words - w);
-                }
-                transpose(rows);
-                for (std::size_t i = 0; i < vector_words && w + i < words; ++i) {
-                    _mm512_storeu_si512(at + (w + i) * group_codes, rows[i]);
-                }
-            }
-        }
-    }
-}
-
-// Word by word, query by query.
-void arrange_queries(const std::uint8_t* const* queries, std::size_t num_queries, std::size_t words,
-                     std::uint64_t* tile) {
-    for (std::size_t w = 0; w < words; ++w) {
-        for (std::size_t q = 0; q < num_queries; ++q) {
-            __builtin_memcpy(tile + w * num_queries + q, queries[q] + w * 8, 8);
-        }
-    }
-}
-
-template <std::size_t num_queries>
-using Distances = __m512i[num_queries][parts];
-
-// The distances of one group that lie below the limits, as hits.
-template <std::size_t num_queries>
-std::size_t store_hits(const Distances<num_queries>& sums, const TileTask& task, std::size_t first, Hit* hits) {
-    const __m512i lane = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
-    std::size_t found = 0;
-    for (std::size_t q = 0; q < num_queries; ++q) {
-        for (std::size_t part = 0; part < parts; ++part) {
-            const __m512i position = _mm512_add_epi64(lane, _mm512_set1_epi64(static_cast<long long>(first + part * 8)));
-            const __mmask8 there =
-                _mm512_cmplt_epu64_mask(position, _mm512_set1_epi64(static_cast<long long>(task.count)));
-            const __mmask8 under =
-                _mm512_mask_cmplt_epu64_mask(there, sums[q][part], _mm512_set1_epi64(task.limits[q]));
-            const __m512i where = _mm512_add_epi64(_mm512_slli_epi64(position, 16),
-                                                   _mm512_set1_epi64(static_cast<long long>(q << 32)));
-            _mm512_storeu_si512(hits + found,
-                                _mm512_maskz_compress_epi64(under, _mm512_or_si512(where, sums[q][part])));
-            found += static_cast<unsigned>(__builtin_popcount(under));
-        }
-    }
-    return found;
-}
-
-template <std::size_t num_queries>
-std::size_t nearer_tile(const TileTask& task, Hit* hits) {
-    __m512i limits[num_queries];
-    for (std::size_t q = 0; q < num_queries; ++q) limits[q] = _mm512_set1_epi64(task.limits[q]);
-    std::size_t found = 0;
-    for (std::size_t first = 0; first < task.count; first += group_codes) {
-        const std::uint64_t* codes = task.block + first * task.words;
-        Distances<num_queries> sums = {};
-        for (std::size_t w = 0; w < task.words; ++w) {
-            __m512i code[parts];
-            for (std::size_t part = 0; part < parts; ++part) {
-                code[part] = _mm512_loadu_si512(codes + w * group_codes + part * vector_words);
-            }
-            for (std::size_t q = 0; q < num_queries; ++q) {
-                const __m512i query = _mm512_set1_epi64(static_cast<long long>(task.queries[w * num_queries + q]));
-                for (std::size_t part = 0; part < parts; ++part) {
-                    const __m512i ones = _mm512_popcnt_epi64(_mm512_xor_si512(code[part], query));
-                    sums[q][part] = _mm512_add_epi64(sums[q][part], ones);
-                }
-            }
-        }
+        const std::uint64_t* codes = block + first * words;
+        __m512i distances[parts] = {};
+        for (std::size_t w = 0; w < words; ++w) count_word(codes + w * group_codes, query[w], distances);
         // Distances fill the low 16 bits of their lanes, so the least of 16 bits is the least.
-        __m512i under = _mm512_setzero_si512();  // negative where a distance is below the limit
-        for (std::size_t q = 0; q < num_queries; ++q) {
-            const __m512i least = _mm512_min_epu16(_mm512_min_epu16(sums[q][0], sums[q][1]),
-                                                   _mm512_min_epu16(sums[q][2], sums[q][3]));
-            under = _mm512_or_si512(under, _mm512_sub_epi64(least, limits[q]));
-        }
-        if (_mm512_movepi64_mask(under) != 0) found += store_hits<num_queries>(sums, task, first, hits + found);
+        const __m512i least = _mm512_min_epu16(_mm512_min_epu16(distances[0], distances[1]),
+                                               _mm512_min_epu16(distances[2], distances[3]));
+        if (_mm512_cmplt_epi64_mask(least, bar) == 0) continue;
+        found += store_hits(distances, bar, first, count, hits + found);
     }
     return found;
 }
 
-std::size_t nearer(const TileTask& task, Hit* hits) {
-    switch (task.num_queries) {
-        case 1: return nearer_tile<1>(task, hits);
-        case 2: return nearer_tile<2>(task, hits);
-        case 3: return nearer_tile<3>(task, hits);
-        default: return nearer_tile<4>(task, hits);
+std::size_t nearer(const std::uint64_t* block, std::size_t count, std::size_t words, const std::uint8_t* query,
+                   std::uint16_t limit, Hit* hits) {
+    std::uint64_t aligned[max_words];
+    __builtin_memcpy(aligned, query, words * 8);
+    switch (words) {
+        case 1: return nearer_words<1>(block, count, words, aligned, limit, hits);
+        case 2: return nearer_words<2>(block, count, words, aligned, limit, hits);
+        case 4: return nearer_words<4>(block, count, words, aligned, limit, hits);
+        default: return nearer_words<0>(block, count, words, aligned, limit, hits);
     }
 }
 
 }  // namespace
 
-const ScanLoops scan_loops{&hamming, &below, &arrange_codes, &arrange_queries, &nearer};
+const ScanLoops scan_loops{&hamming, &below, &arrange, &nearer};
 
 }  // namespace bowerbird::avx512

@@ -38,37 +38,28 @@ std::size_t below(const std::uint16_t* distances, std::size_t count, std::uint16
 }
 
 // Codes one after the other.
-void arrange_codes(const std::uint8_t* codes, const std::uint16_t* positions, std::size_t count, std::size_t words,
-                   std::uint64_t* block) {
+void arrange(const std::uint8_t* codes, const std::uint16_t* positions, std::size_t count, std::size_t words,
+             std::uint64_t* block) {
     for (std::size_t i = 0; i < count; ++i) {
         const std::size_t position = positions == nullptr ? i : positions[i];
         std::memcpy(block + i * words, codes + position * words * 8, words * 8);
     }
 }
 
-// Queries one after the other.
-void arrange_queries(const std::uint8_t* const* queries, std::size_t num_queries, std::size_t words,
-                     std::uint64_t* tile) {
-    for (std::size_t q = 0; q < num_queries; ++q) std::memcpy(tile + q * words, queries[q], words * 8);
-}
-
-std::size_t nearer(const TileTask& task, Hit* hits) {
+std::size_t nearer(const std::uint64_t* block, std::size_t count, std::size_t words, const std::uint8_t* query,
+                   std::uint16_t limit, Hit* hits) {
     std::size_t found = 0;
-    for (std::size_t i = 0; i < task.count; ++i) {
-        const std::uint64_t* code = task.block + i * task.words;
-        for (std::size_t q = 0; q < task.num_queries; ++q) {
-            const std::uint64_t* query = task.queries + q * task.words;
-            int distance = 0;
-            for (std::size_t w = 0; w < task.words; ++w) distance += count_ones(code[w] ^ query[w]);
-            hits[found] = q << 32 | i << 16 | static_cast<std::uint64_t>(distance);
-            found += static_cast<std::size_t>(distance < task.limits[q]);
-        }
+    for (std::size_t i = 0; i < count; ++i) {
+        std::uint16_t distance;
+        hamming(reinterpret_cast<const std::uint8_t*>(block + i * words), 1, words, query, &distance);
+        hits[found] = i << 16 | distance;
+        found += static_cast<std::size_t>(distance < limit);
     }
     return found;
 }
 
 }  // namespace
 
-const ScanLoops scan_loops{&hamming, &below, &arrange_codes, &arrange_queries, &nearer};
+const ScanLoops scan_loops{&hamming, &below, &arrange, &nearer};
 
 }  // namespace bowerbird::portable
