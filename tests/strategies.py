@@ -136,6 +136,22 @@ def rerankings(draw: st.DrawFn) -> Reranking:
 
 
 @st.composite
+def list_sets(draw: st.DrawFn) -> tuple[tuple[Array, Array, int], dict[str, Array | None]]:
+    """Codes, queries and k, and beside them lists, probes, mask and ids.
+
+    Lists may be empty; a query may name a list twice, none, or -1; ids repeat; most distances tie.
+    """
+    codes, queries, mask, k = draw(code_sets())
+    rng = draw(generators())
+    lists = draw(st.sampled_from([1, 2, 7, 60]))
+    inner = np.sort(rng.integers(0, len(codes) + 1, lists - 1))
+    offsets = np.concatenate([[0], inner, [len(codes)]]).astype(np.int64)
+    probes = rng.integers(-1, lists, (len(queries), draw(st.sampled_from([0, 1, 3, 80]))))
+    ids = rng.integers(-5, 1 << 40, len(codes)) if draw(st.booleans()) else None
+    return (codes, queries, k), {"list_offsets": offsets, "probes": probes, "mask": mask, "ids": ids}
+
+
+@st.composite
 def box_sets(draw: st.DrawFn) -> tuple[Array, Array, Array, float]:
     """Boxes (N, 4), scores (N,), classes (N,) and max_iou.
 

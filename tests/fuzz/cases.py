@@ -30,15 +30,23 @@ class Case:
 
 
 def scan(rng: Rng) -> Case:
-    """Codes, queries, and in half of the cases a mask."""
+    """Codes, queries, and in half of the cases each a mask, ids, and lists with probes."""
     count, width = int(rng.integers(0, 300)), 8 * int(rng.integers(1, 65))
     pool = rng.integers(0, 256, (5, width), dtype=np.uint8)
+    queries, lists = int(rng.integers(0, 5)), int(rng.integers(1, 9))
+    inner = np.sort(rng.integers(0, count + 1, lists - 1))
+    by_list = {
+        "list_offsets": np.concatenate([[0], inner, [count]]).astype(np.int64),
+        "probes": rng.integers(-1, lists, (queries, rng.integers(0, 6))),
+    }
     return Case(
         {
             "codes": pool[rng.integers(0, 5, count)],
-            "queries": pool[rng.integers(0, 5, rng.integers(0, 5))],
+            "queries": pool[rng.integers(0, 5, queries)],
             "k": int(rng.integers(1, 50)),
             "mask": None if rng.random() < 0.5 else np.packbits(rng.random(count) < 0.5, bitorder="little"),
+            "ids": None if rng.random() < 0.5 else rng.permutation(count),
+            **(dict.fromkeys(by_list) if rng.random() < 0.5 else by_list),
             "num_threads": int(rng.integers(1, 4)),
         },
         ("codes", "queries", "k"),

@@ -12,7 +12,7 @@ from hypothesis import given
 
 from bowerbird import native
 from bowerbird.native import reference
-from tests.strategies import code_sets, every_level, repeatable, simd
+from tests.strategies import code_sets, every_level, list_sets, repeatable, simd
 
 Array = npt.NDArray[Any]
 
@@ -28,6 +28,34 @@ def test_equals_the_reference(level: str, case: tuple[Array, Array, Array | None
         actual = native.scan(codes, queries, k, mask=mask)
     np.testing.assert_array_equal(actual[0], expected[0])
     np.testing.assert_array_equal(actual[1], expected[1])
+
+
+@every_level
+@repeatable
+@given(case=list_sets())
+def test_lists_equal_the_reference(level: str, case: tuple[tuple[Array, Array, int], dict[str, Any]]) -> None:
+    """So it is with lists of any size, empty ones, -1 and repeats among the probes, masks and ids."""
+    positional, named = case
+    expected = reference.scan(*positional, **named)
+    with simd(level):
+        actual = native.scan(*positional, **named)
+    np.testing.assert_array_equal(actual[0], expected[0])
+    np.testing.assert_array_equal(actual[1], expected[1])
+
+
+@every_level
+@pytest.mark.parametrize("bits", [64, 192, 256, 320, 512, 576, 1024, 4096])
+@pytest.mark.parametrize("num_queries", [1, 2, 65])
+def test_each_way_of_comparing_gives_the_same(level: str, bits: int, num_queries: int) -> None:
+    """One query reads the codes as they lie, several an arranged block, masked codes are picked: same results."""
+    rng = np.random.default_rng(bits)
+    codes = rng.integers(0, 256, (1211, bits // 8), dtype=np.uint8)
+    queries = codes[rng.integers(0, len(codes), num_queries)] ^ rng.integers(0, 2, (num_queries, bits // 8), np.uint8)
+    expected = reference.scan(codes, queries, 15)
+    everything = np.full((len(codes) + 7) // 8, 255, np.uint8)
+    with simd(level):
+        for mask in (None, everything):
+            np.testing.assert_array_equal(native.scan(codes, queries, 15, mask=mask), expected)
 
 
 @every_level
@@ -74,6 +102,61 @@ def test_batch_equals_loop() -> None:
         alone = native.scan(codes, query[None], 20)
         np.testing.assert_array_equal(alone[0][0], distances[q])
         np.testing.assert_array_equal(alone[1][0], indices[q])
+
+
+def inverted_file() -> tuple[Array, Array, dict[str, Array]]:
+    """Codes, queries, and lists of which one is long and one empty, with probes, mask and ids."""
+    rng = np.random.default_rng(9)
+    codes, queries = (rng.integers(0, 4, (n, 16), dtype=np.uint8) for n in (150_001, 70))
+    offsets = np.concatenate([[0, 0, 90_000], np.sort(rng.integers(90_000, len(codes), 30)), [len(codes)]])
+    named = {
+        "list_offsets": offsets,
+        "probes": rng.integers(-1, len(offsets) - 1, (len(queries), 6)),
+        "mask": np.packbits(rng.random(len(codes)) < 0.7, bitorder="little"),
+        "ids": rng.permutation(len(codes)),
+    }
+    return codes, queries, named
+
+
+@pytest.mark.parametrize("num_queries", [1, 3, 70])
+@pytest.mark.parametrize("num_threads", [2, 5])
+def test_threads_do_not_change_the_result_of_lists(num_queries: int, num_threads: int) -> None:
+    """Lists are shared out among threads, a long one in parts, and the answer stays."""
+    codes, queries, named = inverted_file()
+    named["probes"] = named["probes"][:num_queries].copy()
+    named["probes"][:, 0] = 1  # the long one
+    single = native.scan(codes, queries[:num_queries], 100, **named)
+    several = native.scan(codes, queries[:num_queries], 100, num_threads=num_threads, **named)
+    np.testing.assert_array_equal(several[0], single[0])
+    np.testing.assert_array_equal(several[1], single[1])
+
+
+def test_batch_equals_loop_over_lists() -> None:
+    """Queries that share a list answer as they do alone."""
+    codes, queries, named = inverted_file()
+    distances, indices = native.scan(codes, queries, 20, **named)
+    for q, query in enumerate(queries):
+        alone = native.scan(codes, query[None], 20, **named | {"probes": named["probes"][q : q + 1]})
+        np.testing.assert_array_equal(alone[0][0], distances[q])
+        np.testing.assert_array_equal(alone[1][0], indices[q])
+
+
+def test_all_lists_are_all_codes() -> None:
+    """Probing every list, in any order, equals the scan without lists."""
+    codes, queries, named = inverted_file()
+    lists = len(named["list_offsets"]) - 1
+    named["probes"] = np.random.default_rng(10).permuted(np.tile(np.arange(lists), (len(queries), 1)), axis=1)
+    whole = native.scan(codes, queries, 50, mask=named["mask"], ids=named["ids"])
+    np.testing.assert_array_equal(native.scan(codes, queries, 50, **named), whole)
+
+
+def test_ids_stand_for_positions() -> None:
+    """Ids come back as they are, negative and repeated ones too; ties keep the lower position, not the lower id."""
+    codes = np.zeros((4, 8), np.uint8)
+    ids = np.array([7, -3, 7, 2**62])
+    distances, indices = native.scan(codes, codes[:1], 5, ids=ids)
+    assert indices.tolist() == [[7, -3, 7, 2**62, -1]]
+    assert distances.tolist() == [[0, 0, 0, 0, -1]]
 
 
 def test_order_of_codes_does_not_change_distances() -> None:

@@ -11,6 +11,8 @@ import pytest
 from bowerbird import native
 
 CODES = np.zeros((10, 16), np.uint8)
+OFFSETS = np.array([0, 4, 4, 10])
+PROBES = np.array([[0, 2]] * 10)
 ROWS = np.zeros((10, 6), np.float16)
 QUERIES = np.zeros((2, 6), np.float32)
 CANDIDATES = np.zeros((2, 3), np.int64)
@@ -30,7 +32,16 @@ def unaligned(array: np.ndarray) -> np.ndarray:
 
 
 def scan(**changed: Any) -> Any:
-    wanted: dict[str, Any] = {"codes": CODES, "queries": CODES, "k": 3, "mask": None, "num_threads": 1} | changed
+    wanted: dict[str, Any] = {
+        "codes": CODES,
+        "queries": CODES,
+        "k": 3,
+        "mask": None,
+        "ids": np.arange(10),
+        "list_offsets": OFFSETS,
+        "probes": PROBES,
+        "num_threads": 1,
+    } | changed
     return native.scan(wanted.pop("codes"), wanted.pop("queries"), wanted.pop("k"), **wanted)
 
 
@@ -101,6 +112,26 @@ REFUSED: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] =
     (scan, {"queries": CODES[:, :8].copy()}, ValueError, "queries: expected length 16"),
     (scan, {"queries": CODES[0]}, ValueError, "queries: expected rank 2"),
     (scan, {"queries": CODES.astype(np.float32)}, TypeError, "queries: expected dtype uint8"),
+    (scan, {"ids": np.arange(10, dtype=np.int32)}, TypeError, "ids: expected dtype int64, got int32"),
+    (scan, {"ids": np.arange(9)}, ValueError, "ids: expected length 10"),
+    (scan, {"ids": np.arange(20)[::2]}, ValueError, "ids: expected a C-contiguous"),
+    (scan, {"ids": PROBES}, ValueError, "ids: expected rank 1"),
+    (scan, {"list_offsets": None}, ValueError, "list_offsets: expected an array, since list_offsets and probes come"),
+    (scan, {"probes": None}, ValueError, "probes: expected an array, since list_offsets and probes come together"),
+    (scan, {"list_offsets": OFFSETS.astype(np.int32)}, TypeError, "list_offsets: expected dtype int64, got int32"),
+    (scan, {"list_offsets": OFFSETS[None]}, ValueError, "list_offsets: expected rank 1"),
+    (scan, {"list_offsets": OFFSETS[:0]}, ValueError, "list_offsets: expected at least one offset"),
+    *(
+        (scan, {"list_offsets": np.array(bad)}, ValueError, "list_offsets: expected numbers that ascend from 0 to the")
+        for bad in ([0, 4, 10, 9], [0, 5, 4, 10], [1, 4, 4, 10], [0, 4, 4, 9], [0, 4, 4, 11], [-1, 4, 4, 10], [0])
+    ),
+    (scan, {"probes": PROBES.astype(np.int32)}, TypeError, "probes: expected dtype int64, got int32"),
+    (scan, {"probes": PROBES[0]}, ValueError, "probes: expected rank 2"),
+    (scan, {"probes": PROBES[:9]}, ValueError, "probes: expected length 10"),
+    (scan, {"probes": PROBES[:, ::2]}, ValueError, "probes: expected a C-contiguous"),
+    (scan, {"probes": PROBES + 1}, ValueError, "probes: expected -1 or a list below 3, got 3"),
+    (scan, {"probes": PROBES - 2}, ValueError, "probes: expected -1 or a list below 3, got -2"),
+    (scan, {"probes": PROBES + 2**62}, ValueError, "probes: expected -1 or a list below 3"),
     (scan, {"k": 0}, ValueError, "k: expected 1 to"),
     (scan, {"k": -1}, ValueError, "k: expected 1 to"),
     (scan, {"k": 2**31}, ValueError, "k: expected 1 to"),
