@@ -21,6 +21,7 @@ KERNELS = (
     "nms",
     "detection_postprocess",
     "preprocess",
+    "roi_align",
 )
 
 

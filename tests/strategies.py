@@ -240,3 +240,25 @@ def pictures() -> st.SearchStrategy[Array]:
     return st.builds(
         lambda rng, height, width: rng.integers(0, 256, (height, width, 3), dtype=np.uint8), generators(), sides, sides
     )
+
+
+@st.composite
+def feature_maps(draw: st.DrawFn) -> tuple[Array, Array, Array]:
+    """Maps (B, C, H, W) float32 with channels first or last, boxes (R, 4) xyxy, and the map of each (R,).
+
+    Some boxes lie on a grid, so that samples fall on pixels and on the border; some are outside, empty or reversed.
+    """
+    rng = draw(generators())
+    batch, channels, height, width = (draw(st.sampled_from(sizes)) for sizes in MAP_SIZES)
+    features = rng.random((batch, channels, height, width), np.float32)
+    if draw(st.booleans()):
+        features = np.ascontiguousarray(features.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    count = draw(st.sampled_from([0, 1, 3, 20]))
+    reach = draw(st.sampled_from([1.0, 4.0, 300.0])) * max(height, width)
+    boxes = (rng.random((count, 4)) * 1.5 - 0.25) * reach
+    if draw(st.booleans()):
+        boxes = np.round(boxes)
+    return features, boxes.astype(np.float32), rng.integers(0, batch, count)
+
+
+MAP_SIZES = ([1, 3], [1, 3, 8, 16, 19, 33], [1, 2, 9, 40], [1, 7, 8, 17, 30])

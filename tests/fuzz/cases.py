@@ -179,6 +179,26 @@ def preprocess(rng: Rng) -> Case:
     )
 
 
+def roi_align(rng: Rng) -> Case:
+    """Maps with channels first or last, boxes anywhere."""
+    batch, channels, height, width = (int(rng.integers(1, most)) for most in (3, 40, 30, 30))
+    features = rng.random((batch, height, width, channels), np.float32).transpose(0, 3, 1, 2)
+    count = int(rng.integers(0, 20))
+    return Case(
+        {
+            "features": features if rng.random() < 0.5 else np.ascontiguousarray(features),
+            "boxes": (4 * boxes(rng, count) - 5).astype(np.float32),
+            "images": rng.integers(0, batch, count),
+            "output_size": (int(rng.integers(1, 9)), int(rng.integers(1, 9))),
+            "spatial_scale": float(rng.choice([1.0, 0.25, 0.7])),
+            "sampling_ratio": int(rng.integers(0, 4)),
+            "aligned": bool(rng.random() < 0.5),
+            "num_threads": int(rng.integers(1, 4)),
+        },
+        ("features", "boxes", "images"),
+    )
+
+
 CASES: dict[str, Callable[[Rng], Case]] = {
     "scan": scan,
     "rerank": rerank,
@@ -187,4 +207,5 @@ CASES: dict[str, Callable[[Rng], Case]] = {
     "soft_nms": soft_nms,
     "detection_postprocess": detection_postprocess,
     "preprocess": preprocess,
+    "roi_align": roi_align,
 }

@@ -21,7 +21,16 @@ except ImportError as error:
         "build it with `pip install .` or, in a checkout, `make setup`"
     ) from error
 
-from bowerbird.native.kernels import batched_nms, detection_postprocess, nms, preprocess, rerank, scan, soft_nms
+from bowerbird.native.kernels import (
+    batched_nms,
+    detection_postprocess,
+    nms,
+    preprocess,
+    rerank,
+    roi_align,
+    scan,
+    soft_nms,
+)
 
 __all__ = [
     "batched_nms",
@@ -31,6 +40,7 @@ __all__ = [
     "nms",
     "preprocess",
     "rerank",
+    "roi_align",
     "scan",
     "simd_level",
     "soft_nms",

@@ -76,6 +76,18 @@ def preprocess(
     out: Any,
     num_threads: int,
 ) -> None: ...
+def roi_align(
+    place: Place | None,
+    features: Any,
+    boxes: Any,
+    images: Any,
+    height: int,
+    width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+    num_threads: int,
+) -> Any: ...
 def simd_level() -> str: ...
 def simd_levels() -> list[str]: ...
 def use_simd_level(name: str) -> None: ...

@@ -24,6 +24,8 @@ LOGITS = np.zeros((2, 7, 3), np.float32)
 RAW = np.zeros((2, 7, 4), np.float32)
 POINTS = np.ones((7, 3), np.float32)
 PICTURE = np.zeros((4, 5, 3), np.uint8)
+MAPS = np.zeros((2, 3, 4, 5), np.float32)
+IMAGES = np.array([0, 1, 1, 0, 1])
 
 
 def unaligned(array: np.ndarray) -> np.ndarray:
@@ -96,7 +98,12 @@ def preprocess(**changed: Any) -> Any:
     return native.preprocess(wanted.pop("images"), **wanted)
 
 
-KERNELS = [scan, rerank, nms, batched_nms, soft_nms, detection_postprocess, preprocess]
+def roi_align(**changed: Any) -> Any:
+    wanted: dict[str, Any] = {"features": MAPS, "boxes": BOXES, "images": IMAGES, "output_size": (2, 3)} | changed
+    return native.roi_align(wanted.pop("features"), wanted.pop("boxes"), wanted.pop("images"), **wanted)
+
+
+KERNELS = [scan, rerank, nms, batched_nms, soft_nms, detection_postprocess, preprocess, roi_align]
 NOT_FINITE = [np.nan, np.inf, -np.inf]
 REFUSED: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] = [
     (scan, {"codes": CODES.astype(np.int8)}, TypeError, "codes: expected dtype uint8, got int8"),
@@ -284,6 +291,28 @@ REFUSED: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] =
     (preprocess, {"out": np.zeros((1, 3, 2, 4), np.float32)[..., ::2]}, ValueError, "out: expected a C-contiguous"),
     (preprocess, {"out": np.frombuffer(bytes(48), np.float32).reshape(1, 3, 2, 2)}, ValueError, "out: expected a writ"),
     (preprocess, {"num_threads": 0}, ValueError, "num_threads: expected 1 to"),
+    (roi_align, {"features": MAPS.astype(np.float64)}, TypeError, "features: expected dtype float32"),
+    (roi_align, {"features": MAPS[0]}, ValueError, "features: expected rank 4"),
+    (roi_align, {"features": unaligned(MAPS)}, ValueError, "features: expected an aligned"),
+    (roi_align, {"features": MAPS[:, :, :0]}, ValueError, "features: height: expected 1 to"),
+    (roi_align, {"features": MAPS[:, :, :, :0]}, ValueError, "features: width: expected 1 to"),
+    (roi_align, {"features": MAPS[:0]}, ValueError, "images: expected the index of one of 0 maps"),
+    (roi_align, {"boxes": BOXES.astype(np.float64)}, TypeError, "boxes: expected dtype float32"),
+    (roi_align, {"boxes": BOXES[:, :3].copy()}, ValueError, "boxes: expected length 4"),
+    *((roi_align, {"boxes": BOXES + bad}, ValueError, "boxes: expected finite") for bad in NOT_FINITE),
+    (roi_align, {"images": IMAGES.astype(np.int32)}, TypeError, "images: expected dtype int64"),
+    (roi_align, {"images": IMAGES[:4]}, ValueError, "images: expected length 5"),
+    (roi_align, {"images": IMAGES + 1}, ValueError, "images: expected the index of one of 2 maps, got 2 at position 1"),
+    (roi_align, {"images": IMAGES - 1}, ValueError, "images: expected the index of one of 2 maps, got -1 at position"),
+    (roi_align, {"output_size": (0, 1)}, ValueError, "output_size: height: expected 1 to 1024"),
+    (roi_align, {"output_size": (1, 1025)}, ValueError, "output_size: width: expected 1 to 1024"),
+    (roi_align, {"output_size": 7}, TypeError, r"output_size: expected \(height, width\), got 7"),
+    *(
+        (roi_align, {"spatial_scale": bad}, ValueError, "spatial_scale: expected a number above 0 and up to 1e9")
+        for bad in (0.0, -1.0, float("nan"), float("inf"))
+    ),
+    (roi_align, {"sampling_ratio": -1}, ValueError, "sampling_ratio: expected 0 to 1024"),
+    (roi_align, {"num_threads": 0}, ValueError, "num_threads: expected 1 to"),
 ]
 
 

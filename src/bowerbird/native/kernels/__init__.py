@@ -4,6 +4,7 @@ from bowerbird.native.kernels.detection_postprocess import detection_postprocess
 from bowerbird.native.kernels.nms import batched_nms, nms, soft_nms
 from bowerbird.native.kernels.preprocess import preprocess
 from bowerbird.native.kernels.rerank import rerank
+from bowerbird.native.kernels.roi_align import roi_align
 from bowerbird.native.kernels.scan import scan
 
-__all__ = ["batched_nms", "detection_postprocess", "nms", "preprocess", "rerank", "scan", "soft_nms"]
+__all__ = ["batched_nms", "detection_postprocess", "nms", "preprocess", "rerank", "roi_align", "scan", "soft_nms"]

@@ -4,6 +4,7 @@ from bowerbird.native.reference.detection_postprocess import detection_postproce
 from bowerbird.native.reference.nms import batched_nms, nms, soft_nms
 from bowerbird.native.reference.preprocess import preprocess
 from bowerbird.native.reference.rerank import rerank
+from bowerbird.native.reference.roi_align import roi_align
 from bowerbird.native.reference.scan import scan
 
-__all__ = ["batched_nms", "detection_postprocess", "nms", "preprocess", "rerank", "scan", "soft_nms"]
+__all__ = ["batched_nms", "detection_postprocess", "nms", "preprocess", "rerank", "roi_align", "scan", "soft_nms"]
