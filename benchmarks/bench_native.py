@@ -22,6 +22,7 @@ KERNELS = (
     "detection_postprocess",
     "preprocess",
     "roi_align",
+    "walk",
 )
 
 

@@ -115,5 +115,6 @@ void bind_nms(py::module_& module);
 void bind_detection_postprocess(py::module_& module);
 void bind_preprocess(py::module_& module);
 void bind_roi_align(py::module_& module);
+void bind_walk(py::module_& module);
 
 }  // namespace bowerbird::bindings

@@ -22,6 +22,7 @@ PYBIND11_MODULE(_core, module) {
     bowerbird::bindings::bind_detection_postprocess(module);
     bowerbird::bindings::bind_preprocess(module);
     bowerbird::bindings::bind_roi_align(module);
+    bowerbird::bindings::bind_walk(module);
     module.def("simd_level", [] { return std::string(name_of(bowerbird::current_level())); });
     module.def("simd_levels", &simd_levels);
     module.def("use_simd_level", &bowerbird::use_level);

@@ -6,6 +6,7 @@
 #include "bowerbird/nms.hpp"
 #include "bowerbird/rerank.hpp"
 #include "bowerbird/scan.hpp"
+#include "bowerbird/walk.hpp"
 
 namespace bowerbird {
 namespace {
@@ -36,6 +37,9 @@ void detection_postprocess(const DetectionRequest&, const DeviceContext&, const 
 
 std::size_t scan_scratch_bytes(const ScanRequest&) { refuse(); }
 void scan(const ScanRequest&, const DeviceContext&, std::int32_t*, std::int64_t*) { refuse(); }
+
+std::size_t walk_scratch_bytes(const WalkRequest&) { refuse(); }
+void walk(const WalkRequest&, const DeviceContext&, float*, std::int64_t*, std::int64_t*) { refuse(); }
 
 }  // namespace cuda
 }  // namespace bowerbird

@@ -199,6 +199,60 @@ def roi_align(rng: Rng) -> Case:
     )
 
 
+def edges(rng: Rng, num_rows: int, num_targets: int) -> tuple[Any, Any]:
+    """Offsets and neighbours of one side of a graph."""
+    degrees = rng.integers(0, rng.integers(1, 12), num_rows)
+    return np.concatenate([[0], np.cumsum(degrees)]), rng.integers(0, num_targets, degrees.sum()).astype(np.int32)
+
+
+def bias_table(rng: Rng) -> Case:
+    """Weights of few values, 0 among them."""
+    offsets, neighbours = edges(rng, int(rng.integers(0, 40)), 30)
+    weights = rng.choice(np.array([0.0, 0.1, 1.0, 1e20], np.float32), len(neighbours))
+    return Case(
+        {"offsets": offsets, "neighbours": neighbours, "weights": weights, "num_threads": int(rng.integers(1, 4))},
+        ("offsets", "neighbours", "weights"),
+    )
+
+
+def walk(rng: Rng) -> Case:
+    """Short walks of several queries; in a half of the cases with weighted edges, in a half with an early stop."""
+    num_items, num_boards, num_queries = (int(rng.integers(1, 30)) for _ in range(3))
+    item_offsets, item_boards = edges(rng, num_items, num_boards)
+    board_offsets, board_items = edges(rng, num_boards, num_items)
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(0, 4, num_queries % 4))])
+    biased, stopping = rng.random() < 0.5, rng.random() < 0.5
+    return Case(
+        {
+            "item_offsets": item_offsets,
+            "item_boards": item_boards,
+            "board_offsets": board_offsets,
+            "board_items": board_items,
+            "queries": rng.integers(0, num_items, offsets[-1]),
+            "weights": rng.integers(0, 3, offsets[-1]).astype(np.float32),
+            "offsets": offsets,
+            "k": int(rng.integers(1, 40)),
+            "steps": int(rng.integers(1, 600)),
+            "restart": float(rng.choice([0.0, 0.3, 1.0])),
+            "seed": int(rng.integers(-(2**62), 2**62)),
+            "item_bias": some_bias(rng, item_boards) if biased else None,
+            "board_bias": some_bias(rng, board_items) if biased else None,
+            "stop_items": int(stopping),
+            "stop_visits": int(stopping),
+            "boost": bool(rng.random() < 0.5),
+            "max_degree": None if rng.random() < 0.5 else 11,
+            "num_threads": int(rng.integers(1, 4)),
+        },
+        ("item_offsets", "item_boards", "board_offsets", "board_items", "queries", "weights", "offsets", "k"),
+    )
+
+
+def some_bias(rng: Rng, neighbours: Any) -> Any:
+    """Slots of a bias table with any thresholds and aliases."""
+    thresholds = rng.integers(0, 2**31, len(neighbours))
+    return np.stack([thresholds, neighbours, rng.permutation(neighbours)], axis=1).astype(np.int32)
+
+
 CASES: dict[str, Callable[[Rng], Case]] = {
     "scan": scan,
     "rerank": rerank,
@@ -208,4 +262,6 @@ CASES: dict[str, Callable[[Rng], Case]] = {
     "detection_postprocess": detection_postprocess,
     "preprocess": preprocess,
     "roi_align": roi_align,
+    "bias_table": bias_table,
+    "walk": walk,
 }

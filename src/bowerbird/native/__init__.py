@@ -1,4 +1,4 @@
-"""The compiled kernels: Hamming scan, exact re-ranking, detection post-processing, picture preprocessing.
+"""The compiled kernels: Hamming scan, exact re-ranking, detection post-processing, picture preprocessing, random walks.
 
 Every function takes arrays without copying them (NumPy arrays, memory-mapped ones too, anything with `__dlpack__`, any
 buffer), computes where the first of them lies, and gives results of that one's library (see `places`). On the host it
@@ -23,6 +23,7 @@ except ImportError as error:
 
 from bowerbird.native.kernels import (
     batched_nms,
+    bias_table,
     detection_postprocess,
     nms,
     preprocess,
@@ -30,10 +31,12 @@ from bowerbird.native.kernels import (
     roi_align,
     scan,
     soft_nms,
+    walk,
 )
 
 __all__ = [
     "batched_nms",
+    "bias_table",
     "cuda_device_count",
     "cuda_device_names",
     "detection_postprocess",
@@ -44,6 +47,7 @@ __all__ = [
     "scan",
     "simd_level",
     "soft_nms",
+    "walk",
 ]
 
 

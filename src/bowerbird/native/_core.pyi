@@ -88,6 +88,23 @@ def roi_align(
     aligned: bool,
     num_threads: int,
 ) -> Any: ...
+def walk(
+    place: Place | None,
+    graph: tuple[Any, Any, Any, Any],
+    queries: tuple[Any, Any, Any],
+    k: int,
+    steps: int,
+    restart: float,
+    seed: int,
+    item_bias: Any | None,
+    board_bias: Any | None,
+    stop_items: int,
+    stop_visits: int,
+    boost: bool,
+    max_degree: int | None,
+    num_threads: int,
+) -> tuple[Any, Any, Any]: ...
+def bias_table(place: Place | None, offsets: Any, neighbours: Any, weights: Any, num_threads: int) -> Any: ...
 def simd_level() -> str: ...
 def simd_levels() -> list[str]: ...
 def use_simd_level(name: str) -> None: ...

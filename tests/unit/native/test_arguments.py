@@ -103,7 +103,32 @@ def roi_align(**changed: Any) -> Any:
     return native.roi_align(wanted.pop("features"), wanted.pop("boxes"), wanted.pop("images"), **wanted)
 
 
-KERNELS = [scan, rerank, nms, batched_nms, soft_nms, detection_postprocess, preprocess, roi_align]
+def walk(**changed: Any) -> Any:
+    wanted: dict[str, Any] = {
+        "item_offsets": np.array([0, 2, 3]),
+        "item_boards": np.zeros(3, np.int32),
+        "board_offsets": np.array([0, 3]),
+        "board_items": np.array([0, 0, 1], np.int32),
+        "queries": np.array([0, 1]),
+        "weights": np.ones(2, np.float32),
+        "offsets": np.array([0, 2]),
+        "k": 2,
+        "steps": 10,
+    } | changed
+    return native.walk(**wanted)
+
+
+def bias_table(**changed: Any) -> Any:
+    wanted: dict[str, Any] = {
+        "offsets": np.array([0, 2, 3]),
+        "neighbours": np.zeros(3, np.int32),
+        "weights": np.ones(3, np.float32),
+    } | changed
+    return native.bias_table(**wanted)
+
+
+KERNELS = [scan, rerank, nms, batched_nms, soft_nms, detection_postprocess, preprocess, walk, bias_table]
+KERNELS = [scan, rerank, nms, batched_nms, soft_nms, detection_postprocess, preprocess, roi_align, walk, bias_table]
 NOT_FINITE = [np.nan, np.inf, -np.inf]
 REFUSED: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] = [
     (scan, {"codes": CODES.astype(np.int8)}, TypeError, "codes: expected dtype uint8, got int8"),

@@ -6,5 +6,17 @@ from bowerbird.native.kernels.preprocess import preprocess
 from bowerbird.native.kernels.rerank import rerank
 from bowerbird.native.kernels.roi_align import roi_align
 from bowerbird.native.kernels.scan import scan
+from bowerbird.native.kernels.walk import bias_table, walk
 
-__all__ = ["batched_nms", "detection_postprocess", "nms", "preprocess", "rerank", "roi_align", "scan", "soft_nms"]
+__all__ = [
+    "batched_nms",
+    "bias_table",
+    "detection_postprocess",
+    "nms",
+    "preprocess",
+    "rerank",
+    "roi_align",
+    "scan",
+    "soft_nms",
+    "walk",
+]

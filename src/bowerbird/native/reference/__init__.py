@@ -6,5 +6,17 @@ from bowerbird.native.reference.preprocess import preprocess
 from bowerbird.native.reference.rerank import rerank
 from bowerbird.native.reference.roi_align import roi_align
 from bowerbird.native.reference.scan import scan
+from bowerbird.native.reference.walk import bias_table, walk
 
-__all__ = ["batched_nms", "detection_postprocess", "nms", "preprocess", "rerank", "roi_align", "scan", "soft_nms"]
+__all__ = [
+    "batched_nms",
+    "bias_table",
+    "detection_postprocess",
+    "nms",
+    "preprocess",
+    "rerank",
+    "roi_align",
+    "scan",
+    "soft_nms",
+    "walk",
+]
