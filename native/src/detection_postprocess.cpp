@@ -20,7 +20,8 @@ namespace bowerbird {
 namespace {
 
 constexpr std::size_t block_scores = 4096;   // 16 KB: they and their positions fit the first-level cache
-constexpr std::size_t candidate_slack = 8192;  // selecting a few times from many is cheaper than often from few
+constexpr std::size_t boxes_ahead = 8;
+constexpr std::size_t candidate_slack = 8192;  // many are sorted a few times, not a few often
 
 // The best pairs so far.
 class Candidates {
@@ -30,26 +31,26 @@ public:
     // Lower scores cannot become candidates any more.
     float limit() const { return limit_; }
 
+    // Pairs come by ascending index.
     void push(float score, std::size_t pair) {
-        if (keys_.size() == capacity_) cut();
+        if (keys_.size() == capacity_) {
+            cut();
+            limit_ = score_of(keys_.back());
+        }
         keys_.push_back(rank_key(score, pair));
     }
 
     // Best first.
     std::vector<RankKey> take() {
-        if (keys_.size() > most_) cut();
-        sort_best_first(keys_);
+        cut();
         return std::move(keys_);
     }
 
 private:
-    // Keep the best, in the order they came, which the sort relies on.
+    // The sort is stable, and what it has left from before lies in order, before what came later: so ties stay in order.
     void cut() {
-        std::vector<RankKey> ranked = keys_;
-        const auto worst = ranked.begin() + static_cast<std::ptrdiff_t>(most_ - 1);
-        std::nth_element(ranked.begin(), worst, ranked.end());
-        std::erase_if(keys_, [bar = *worst](RankKey key) { return key > bar; });
-        limit_ = score_of(*worst);
+        sort_best_first(keys_);
+        keys_.resize(std::min(keys_.size(), most_));
     }
 
     std::size_t most_, capacity_;
@@ -75,35 +76,55 @@ std::vector<RankKey> select(const DetectionRequest& request, const float* scores
     return best.take();
 }
 
-// exp(x) for x <= 0, to 2 ulp, 0 below the smallest normal number: exp(r) * 2^n with |r| <= log(2) / 2, by its Taylor
-// series. Without branches, so that the compiler takes several at once.
-float exp_of_negative(float x) {
-    x = std::max(x, -88.0F);
-    const auto n = static_cast<std::int32_t>(x * 1.44269504F - 0.5F);
-    const auto whole = static_cast<float>(n);
-    const float r = x - whole * 0.693359375F + whole * 2.12194440e-4F;  // log(2) in two parts: the first product is exact
-    float sum = 1.0F / 5040.0F;
-    for (const float term : {1.0F / 720.0F, 1.0F / 120.0F, 1.0F / 24.0F, 1.0F / 6.0F, 0.5F, 1.0F, 1.0F}) {
-        sum = sum * r + term;
+bool all_finite(const float* values, std::size_t count) {
+    std::uint32_t bad = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        bad |= static_cast<std::uint32_t>((std::bit_cast<std::int32_t>(values[i]) & 0x7FFFFFFF) > 0x7F7FFFFF);
     }
-    return sum * std::bit_cast<float>((n + 127) << 23);
+    return bad == 0;
+}
+
+constexpr float least_exponent = -88.0F;  // exp of it, and of what is below, is taken for 0
+
+// values[i] = exp(values[i]) to 2 ulp, for least_exponent <= values[i] <= 0: exp(r) * 2^n with |r| <= log(2) / 2, by its
+// Taylor series. Without branches, so that the compiler takes several at once, and the same at every SIMD level.
+void exponentiate(float* values, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const float x = values[i];
+        const auto n = static_cast<std::int32_t>(x * 1.44269504F - 0.5F);
+        const auto whole = static_cast<float>(n);
+        const float r = x - whole * 0.693359375F + whole * 2.12194440e-4F;  // log(2) in two parts, the first product exact
+        float sum = 1.0F / 5040.0F;
+        sum = sum * r + 1.0F / 720.0F;
+        sum = sum * r + 1.0F / 120.0F;
+        sum = sum * r + 1.0F / 24.0F;
+        sum = sum * r + 1.0F / 6.0F;
+        sum = sum * r + 0.5F;
+        sum = sum * r + 1.0F;
+        sum = sum * r + 1.0F;
+        values[i] = sum * std::bit_cast<float>((n + 127) << 23);
+    }
 }
 
 // Decodes boxes of one image.
 class Decoder {
 public:
     Decoder(const DetectionRequest& request, const float* boxes)
-        : request_(request), boxes_(boxes), weights_(request.num_bins) {}
+        : request_(request), boxes_(boxes), weights_(4 * request.num_bins) {}
+
+    // Ask for what the box of an anchor is made of: the scores have just passed through the caches.
+    void prefetch(std::size_t anchor) const {
+        const std::size_t numbers = 4 * request_.num_bins;
+        for (std::size_t i = 0; i < numbers; i += 16) __builtin_prefetch(boxes_ + anchor * numbers + i);
+    }
 
     // The box of an anchor; none if it is empty.
     std::optional<Box> operator()(std::size_t anchor) {
         const std::size_t bins = request_.num_bins;
         const float* raw = boxes_ + anchor * 4 * bins;
-        if (!std::all_of(raw, raw + 4 * bins, [](float value) { return std::isfinite(value); })) refuse(anchor);
+        if (!all_finite(raw, 4 * bins)) refuse(anchor);
         std::array<float, 4> corners = decoded(raw, anchor);
-        if (!std::all_of(corners.begin(), corners.end(), [](float value) { return std::isfinite(value); })) {
-            refuse(anchor);
-        }
+        if (!all_finite(corners.data(), 4)) refuse(anchor);
         if (request_.clip) clip(corners);
         if (!(corners[0] < corners[2] && corners[1] < corners[3])) return std::nullopt;
         return box_of(corners.data());
@@ -139,23 +160,34 @@ private:
     }
 
     std::array<float, 4> from_distances(const float* raw, const float* anchor) {
-        std::array<float, 4> sides;
-        for (std::size_t side = 0; side < 4; ++side) sides[side] = expectation(raw + side * request_.num_bins) * anchor[2];
-        return {anchor[0] - sides[0], anchor[1] - sides[1], anchor[0] + sides[2], anchor[1] + sides[3]};
+        const std::array<float, 4> sides =
+            request_.num_bins == 1 ? std::array<float, 4>{raw[0], raw[1], raw[2], raw[3]} : expectations(raw);
+        const float stride = anchor[2];
+        return {anchor[0] - sides[0] * stride, anchor[1] - sides[1] * stride, anchor[0] + sides[2] * stride,
+                anchor[1] + sides[3] * stride};
     }
 
-    // Mean bin under the softmax of the logits; one bin is the distance itself.
-    float expectation(const float* logits) {
+    // The mean bin of each side under the softmax of its logits.
+    std::array<float, 4> expectations(const float* logits) {
         const std::size_t bins = request_.num_bins;
-        if (bins == 1) return logits[0];
-        const float top = *std::max_element(logits, logits + bins);
-        for (std::size_t bin = 0; bin < bins; ++bin) weights_[bin] = exp_of_negative(logits[bin] - top);
-        float sum = 0.0F, weighted = 0.0F;
-        for (std::size_t bin = 0; bin < bins; ++bin) {
-            sum += weights_[bin];
-            weighted += weights_[bin] * static_cast<float>(bin);
+        for (std::size_t side = 0; side < 4; ++side) {
+            const float* own = logits + side * bins;
+            const float top = *std::max_element(own, own + bins);
+            for (std::size_t bin = 0; bin < bins; ++bin) {
+                weights_[side * bins + bin] = std::max(own[bin] - top, least_exponent);
+            }
         }
-        return weighted / sum;
+        exponentiate(weights_.data(), 4 * bins);
+        std::array<float, 4> means{};
+        for (std::size_t side = 0; side < 4; ++side) {
+            float sum = 0.0F, weighted = 0.0F;
+            for (std::size_t bin = 0; bin < bins; ++bin) {
+                sum += weights_[side * bins + bin];
+                weighted += weights_[side * bins + bin] * static_cast<float>(bin);
+            }
+            means[side] = weighted / sum;
+        }
+        return means;
     }
 
     void clip(std::array<float, 4>& corners) const {
@@ -166,7 +198,7 @@ private:
 
     const DetectionRequest& request_;
     const float* boxes_;
-    std::vector<float> weights_;
+    std::vector<float> weights_;  // of the bins of an anchor
 };
 
 float activated(const DetectionRequest& request, float score) {
@@ -199,16 +231,22 @@ private:
         return index_of(key) % static_cast<std::uint32_t>(request_.num_classes);
     }
 
-    std::optional<Box> box_of_candidate(RankKey key) { return decode_(index_of(key) / request_.num_classes); }
+    std::size_t anchor_of(RankKey key) const { return index_of(key) / request_.num_classes; }
 
-    float score_of_candidate(RankKey key) const { return activated(request_, scores_[index_of(key)]); }
+    // The box of a candidate, if it is not empty. Those of the next ones are on their way meanwhile.
+    std::optional<Box> box_of_candidate(const std::vector<RankKey>& candidates, std::size_t i) {
+        if (i + boxes_ahead < candidates.size()) decode_.prefetch(anchor_of(candidates[i + boxes_ahead]));
+        return decode_(anchor_of(candidates[i]));
+    }
 
     void suppress(const std::vector<RankKey>& candidates) {
         KeptBoxes kept(request_.num_classes, request_.max_iou);
-        for (const RankKey key : candidates) {
-            if (count_ == request_.max_detections) return;
-            const std::optional<Box> box = box_of_candidate(key);
-            if (box && kept.admit(class_of(key), *box)) put(*box, score_of_candidate(key), class_of(key));
+        for (std::size_t i = 0; i < candidates.size() && count_ < request_.max_detections; ++i) {
+            const std::optional<Box> box = box_of_candidate(candidates, i);
+            const std::uint32_t class_number = class_of(candidates[i]);
+            if (box && kept.admit(class_number, *box)) {
+                put(*box, activated(request_, score_of(candidates[i])), class_number);
+            }
         }
     }
 
@@ -216,12 +254,12 @@ private:
         std::vector<Box> boxes;
         std::vector<float> scores;
         Groups classes{{}, std::vector<std::uint32_t>(request_.num_classes)};
-        for (const RankKey key : candidates) {
-            const std::optional<Box> box = box_of_candidate(key);
+        for (std::size_t i = 0; i < candidates.size(); ++i) {
+            const std::optional<Box> box = box_of_candidate(candidates, i);
             if (!box) continue;
             boxes.push_back(*box);
-            scores.push_back(score_of_candidate(key));
-            classes.of_box.push_back(class_of(key));
+            scores.push_back(activated(request_, score_of(candidates[i])));
+            classes.of_box.push_back(class_of(candidates[i]));
         }
         if (boxes.empty()) return;
         const SoftDecay decay{Decay::gaussian, request_.soft_sigma, request_.max_iou, request_.soft_min_score};

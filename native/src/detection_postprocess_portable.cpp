@@ -8,9 +8,9 @@ constexpr std::size_t group = 16;
 // Hits are rare: first ask whether a group has one, without a branch between, so that the compiler can take several
 // values at once.
 bool has_hit(const float* values, float limit) {
-    int hit = 0;
-    for (std::size_t i = 0; i < group; ++i) hit |= static_cast<int>(!(values[i] < limit));
-    return hit != 0;
+    int below = 0;
+    for (std::size_t i = 0; i < group; ++i) below += values[i] < limit ? 1 : 0;
+    return below != group;
 }
 
 std::size_t not_below(const float* values, std::size_t count, float limit, std::uint32_t* positions) {
