@@ -1,7 +1,6 @@
 // Checks at the border: an argument that a kernel cannot take becomes an exception that names it.
 #pragma once
 
-#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -81,9 +80,10 @@ inline void require_finite(const Tensor& tensor, const char* name) {
     if (!tensor.on_host()) return;
     const auto* values = static_cast<const float*>(tensor.data);
     if (all_finite(values, tensor.size())) return;
-    const float* worst = std::find_if_not(values, values + tensor.size(), [](float value) { return std::isfinite(value); });
-    throw py::value_error(std::string(name) + ": expected finite values, got " + std::to_string(*worst) +
-                          " at flat position " + std::to_string(worst - values));
+    std::size_t i = 0;
+    while (std::isfinite(values[i])) ++i;
+    throw py::value_error(std::string(name) + ": expected finite values, got " + std::to_string(values[i]) +
+                          " at flat position " + std::to_string(i));
 }
 
 // ValueError unless lowest <= value <= highest.

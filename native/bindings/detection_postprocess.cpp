@@ -67,7 +67,8 @@ void set_threshold(DetectionRequest& request, const Options& options) {
     if (!options.soft_sigma) return;
     request.soft_sigma = require_positive(*options.soft_sigma, "soft_sigma");
     request.soft_min_score = static_cast<float>(score);
-    if (score < 0.0) throw py::value_error("min_score: expected at least 0 with soft_sigma, got " + std::to_string(score));
+    if (score >= 0.0) return;
+    throw py::value_error("min_score: expected at least 0 with soft_sigma, got " + std::to_string(score));
 }
 
 void set_options(DetectionRequest& request, const Options& options) {

@@ -47,7 +47,7 @@ public:
     }
 
 private:
-    // The sort is stable, and what it has left from before lies in order, before what came later: so ties stay in order.
+    // The sort is stable, and what is left from before lies in order in front of what came later: so ties stay in order.
     void cut() {
         sort_best_first(keys_);
         keys_.resize(std::min(keys_.size(), most_));
@@ -86,14 +86,15 @@ bool all_finite(const float* values, std::size_t count) {
 
 constexpr float least_exponent = -88.0F;  // exp of it, and of what is below, is taken for 0
 
-// values[i] = exp(values[i]) to 2 ulp, for least_exponent <= values[i] <= 0: exp(r) * 2^n with |r| <= log(2) / 2, by its
-// Taylor series. Without branches, so that the compiler takes several at once, and the same at every SIMD level.
+// values[i] = exp(values[i]) to 2 ulp, for least_exponent <= values[i] <= 0: exp(r) * 2^n with |r| <= log(2) / 2, by
+// its Taylor series. Without branches, so that the compiler takes several at once, and the same at every SIMD level.
 void exponentiate(float* values, std::size_t count) {
     for (std::size_t i = 0; i < count; ++i) {
         const float x = values[i];
         const auto n = static_cast<std::int32_t>(x * 1.44269504F - 0.5F);
         const auto whole = static_cast<float>(n);
-        const float r = x - whole * 0.693359375F + whole * 2.12194440e-4F;  // log(2) in two parts, the first product exact
+        // log(2) in two parts: the first product is exact.
+        const float r = x - whole * 0.693359375F + whole * 2.12194440e-4F;
         float sum = 1.0F / 5040.0F;
         sum = sum * r + 1.0F / 720.0F;
         sum = sum * r + 1.0F / 120.0F;

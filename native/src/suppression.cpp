@@ -9,7 +9,7 @@ namespace {
 constexpr double boxes_a_cell = 100.0;  // before suppression; of fifty, three or four are kept, and a block holds 16
 constexpr double max_side = 128.0;
 constexpr float least_gridded_iou = 1e-3F;  // below, the reach is many boxes wide
-// The loops round: each operation by 2^-24 of its result, which moves an IoU by less than this share, as long as nothing
+// The loops round each operation by 2^-24 of its result, which moves an IoU by less than this share as long as nothing
 // underflows.
 constexpr double rounding = 1e-5;
 constexpr float least_gridded_area = 1e-30F;
@@ -37,8 +37,8 @@ KeptBoxes::KeptBoxes(const std::vector<std::uint32_t>& group_sizes, float max_io
     groups_.reserve(group_sizes.size());
     std::uint32_t cells = 0;
     for (const std::uint32_t size : group_sizes) {
-        const double side = max_iou < least_gridded_iou ? 1.0 : std::clamp(std::sqrt(size / boxes_a_cell), 1.0, max_side);
-        groups_.push_back({cells, static_cast<std::uint32_t>(side)});
+        const double side = std::clamp(std::sqrt(size / boxes_a_cell), 1.0, max_side);
+        groups_.push_back({cells, max_iou < least_gridded_iou ? 1 : static_cast<std::uint32_t>(side)});
         cells += groups_.back().side * groups_.back().side;
     }
     cells_.assign(cells, no_block);
@@ -102,8 +102,8 @@ constexpr float gone = -1.0F;  // below every min_score
 // nothing decays it.
 class SoftGroup {
 public:
-    SoftGroup(const std::vector<Box>& boxes, const std::vector<float>& scores, const std::vector<std::uint32_t>& members,
-              const SoftDecay& decay)
+    SoftGroup(const std::vector<Box>& boxes, const std::vector<float>& scores,
+              const std::vector<std::uint32_t>& members, const SoftDecay& decay)
         : decay_(decay), members_(members), stride_((members.size() + block_boxes - 1) / block_boxes * block_boxes) {
         values_.resize(6 * stride_);
         scores_.resize(members.size());

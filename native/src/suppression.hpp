@@ -31,9 +31,9 @@ struct Extent {
 //
 // The kept boxes of a large group lie in a grid, by x_min and y_min. Along x, a box at [p, p + w] and one at [a, b] can
 // have an IoU above t only if p - w (1 / t - 1) < a < p + w (1 - t): along one axis the IoU is no less, so the shared
-// length is above t w, hence a < p + w - t w; and it is above t times the union, which has at least the length p + w - a
-// where a < p. Likewise along y. So only the cells of that stretch are looked at, the box's own first: there the one
-// that suppresses it mostly lies.
+// length is above t w, hence a < p + w - t w; and it is above t times the union, which has at least the length
+// p + w - a where a < p. Likewise along y. So only the cells of that stretch are looked at, the box's own first: there
+// the one that suppresses it mostly lies.
 class KeptBoxes {
 public:
     // One cell a group.

@@ -13,7 +13,7 @@ namespace bowerbird {
 // How the four numbers of an anchor become a box.
 enum class Decoding {
     none,       // they are the box, xyxy
-    deltas,     // (dx, dy, dw, dh) / weights, relative to the anchor box (Ren et al., Faster R-CNN, 2015, section 3.1.2)
+    deltas,     // (dx, dy, dw, dh) / weights, relative to the anchor box (Ren et al., Faster R-CNN, 2015, 3.1.2)
     distances,  // left, top, right, bottom from the anchor point in strides; with R > 1 bins the expectation over the
                 // softmax of the bins (Li et al., Generalized Focal Loss, 2020, section 3)
 };
@@ -24,24 +24,24 @@ enum class Activation { none, sigmoid };
 constexpr float max_log_scale = 4.135166556742356F;
 
 struct DetectionRequest {
-    const float* scores;         // (B, A, C), no NaN; logits where the activation is sigmoid
-    const float* boxes;          // (B, A, 4 R)
-    const float* anchors;        // deltas: (A, 4) xyxy; distances: (A, 3) x, y, stride; none: null
-    const std::uint8_t* wanted;  // (C), 0 leaves the class out; null: all
+    const float* scores;                               // (B, A, C), no NaN; logits where the activation is sigmoid
+    const float* boxes;                                // (B, A, 4 R)
+    const float* anchors;                              // deltas: (A, 4) xyxy; distances: (A, 3) x, y, stride; else null
+    const std::uint8_t* wanted;                        // (C), 0 leaves the class out; null: all
     std::size_t num_images, num_anchors, num_classes;  // A * C < 2^31
     std::size_t num_bins;                              // R, 1 unless the decoding is distances
     Decoding decoding;
     Activation activation;
-    bool clip;                          // cut boxes to the image
-    float image_height, image_width;    // of all images, if clip
-    float min_score;                    // compared with the numbers in scores: for sigmoid the logit of the threshold
-    float max_iou;                      // in [0, 1], for greedy suppression
-    float soft_sigma;                   // > 0: Gaussian Soft-NMS instead, 0: greedy
-    float soft_min_score;               // Soft-NMS drops what falls below: the threshold as a score
-    std::size_t max_candidates;         // >= 1, of an image
-    std::size_t max_detections;         // M, >= 1
+    bool clip;                           // cut boxes to the image
+    float image_height, image_width;     // of all images, if clip
+    float min_score;                     // compared with the numbers in scores: for sigmoid the logit of the threshold
+    float max_iou;                       // in [0, 1], for greedy suppression
+    float soft_sigma;                    // > 0: Gaussian Soft-NMS instead; 0: greedy
+    float soft_min_score;                // Soft-NMS drops what falls below: the threshold as a score
+    std::size_t max_candidates;          // >= 1, of an image
+    std::size_t max_detections;          // M, >= 1
     std::array<float, 4> delta_weights;  // > 0
-    std::size_t num_threads;            // >= 1
+    std::size_t num_threads;             // >= 1
 };
 
 struct Detections {

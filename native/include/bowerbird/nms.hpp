@@ -10,15 +10,15 @@
 namespace bowerbird {
 
 struct NmsRequest {
-    const float* boxes;             // (B, N, 4) xyxy, finite
-    const float* scores;            // (B, N), finite
-    const std::int64_t* classes;    // (B, N), boxes of different classes never suppress each other; null: one class
-    const std::int32_t* counts;     // (B), 0 to N: only the first so many boxes of the image exist; null: all
-    std::size_t num_images;         // B
-    std::size_t num_boxes;          // N < 2^31
-    std::size_t max_kept;           // M < 2^31
-    float max_iou;                  // in [0, 1]; a pair at exactly this value survives
-    std::size_t num_threads;        // >= 1
+    const float* boxes;           // (B, N, 4) xyxy, finite
+    const float* scores;          // (B, N), finite
+    const std::int64_t* classes;  // (B, N), boxes of different classes never suppress each other; null: one class
+    const std::int32_t* counts;   // (B), 0 to N: only the first so many boxes of the image exist; null: all
+    std::size_t num_images;       // B
+    std::size_t num_boxes;        // N < 2^31
+    std::size_t max_kept;         // M < 2^31
+    float max_iou;                // in [0, 1]; a pair at exactly this value survives
+    std::size_t num_threads;      // >= 1
 };
 
 // Fill indices (B, M) with the first M boxes of each image that survive, best score first, ties keep the lower index,

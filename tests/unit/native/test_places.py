@@ -77,6 +77,20 @@ def test_torch_gives_torch() -> None:
     np.testing.assert_array_equal(indices.numpy(), native.scan(CODES, CODES[:2], 3)[1])
 
 
+def test_results_whose_length_depends_on_values_are_of_the_library_too() -> None:
+    """They are cut to their length in the library's own way."""
+    torch = pytest.importorskip("torch", reason="needs torch: pip install 'bowerbird[train]'")
+    boxes, scores = torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 2], [5, 5, 6, 6]]), torch.tensor([0.5, 0.75, 0.25])
+    assert native.nms(boxes, scores, max_iou=0.5).tolist() == [1, 2]
+    indices, decayed = native.soft_nms(boxes, scores, min_score=0.2)
+    assert (indices.tolist(), decayed.tolist()) == ([1, 2], [0.75, 0.25])
+    found, found_scores, classes, counts = native.detection_postprocess(
+        scores.reshape(1, 3, 1), boxes.reshape(1, 3, 4), min_score=0.3, max_iou=0.5, max_detections=2
+    )
+    assert {type(part) for part in (found, found_scores, classes, counts)} == {torch.Tensor}
+    assert (found_scores.tolist(), classes.tolist(), counts.tolist()) == ([[0.75, 0.0]], [[0, -1]], [1])
+
+
 def test_a_tensor_that_requires_a_gradient_is_refused() -> None:
     """No gradient flows through a kernel: the caller must say that none is wanted."""
     torch = pytest.importorskip("torch", reason="needs torch: pip install 'bowerbird[train]'")
