@@ -9,12 +9,25 @@
 
 namespace bowerbird {
 
+// A query in multiples of a power of two, `step`, each written as signed digits of base 256: a level whose processor
+// multiplies bytes computes inner products of int8 rows with these, in integers.
+struct Digits {
+    static constexpr std::size_t count = 3;
+    static constexpr std::size_t block = 64;
+    static constexpr std::size_t max_dimension = 4096;
+
+    alignas(64) std::int8_t values[max_dimension / block][count][block];  // the lowest digits first
+    alignas(64) std::int32_t start[count][16];  // where the sums of the lanes begin; see the loop
+    float step;
+};
+
 // Rows of one candidate list, scored against one query.
 struct ScoreTask {
     const void* rows;         // (N, dimension), of the loop's row type
     const float* scales;      // (N,) for int8
     std::size_t dimension;    // D
     const float* query;       // D values, then zeros up to a multiple of query_padding
+    const Digits* digits;     // of the query, or null
     const std::int64_t* ids;  // `count` row ids, then `ahead` more whose rows come next: prefetched, never read
     std::size_t count;
     std::size_t ahead;  // how many rows before its turn a row is prefetched
@@ -32,6 +45,10 @@ using ScoreLoop = void (*)(const ScoreTask& task, float* sums, float* squares);
 
 struct RerankLoops {
     ScoreLoop score[4][3];  // by RowType and Metric
+
+    // Digits of a query (padded as in ScoreTask) of at most Digits::max_dimension values; false if it has none. Null
+    // where the loop for int8 takes no digits.
+    bool (*split)(const float* query, std::size_t dimension, Digits& digits);
 };
 
 BOWERBIRD_LOOPS(RerankLoops, rerank_loops)

@@ -77,11 +77,14 @@ void score(const ScoreTask& task, float* sums, float* squares) {
 
 }  // namespace
 
-const RerankLoops rerank_loops{{
-    {&score<Float32, Metric::inner_product>, &score<Float32, Metric::l2>, &score<Float32, Metric::cosine>},
-    {&score<Float16, Metric::inner_product>, &score<Float16, Metric::l2>, &score<Float16, Metric::cosine>},
-    {&score<Bfloat16, Metric::inner_product>, &score<Bfloat16, Metric::l2>, &score<Bfloat16, Metric::cosine>},
-    {&score<Int8, Metric::inner_product>, &score<Int8, Metric::l2>, &score<Int8, Metric::cosine>},
-}};
+const RerankLoops rerank_loops{
+    {
+        {&score<Float32, Metric::inner_product>, &score<Float32, Metric::l2>, &score<Float32, Metric::cosine>},
+        {&score<Float16, Metric::inner_product>, &score<Float16, Metric::l2>, &score<Float16, Metric::cosine>},
+        {&score<Bfloat16, Metric::inner_product>, &score<Bfloat16, Metric::l2>, &score<Bfloat16, Metric::cosine>},
+        {&score<Int8, Metric::inner_product>, &score<Int8, Metric::l2>, &score<Int8, Metric::cosine>},
+    },
+    nullptr,
+};
 
 }  // namespace bowerbird::portable
