@@ -1,63 +1,184 @@
-"""Scores and ids of the best among candidate rows, beside NumPy."""
+"""Scores and ids of the best among candidate rows, beside NumPy, torch, faiss and usearch.
+
+Rows lie in one buffer, aligned to a cache line and advised to be of huge pages, for ours and every peer that takes
+them as they lie; faiss holds a copy of its own. Candidates are random and fresh at each call. int8 queries are whole
+numbers and all scales are one value, so that a peer that multiplies integers computes the same. faiss IndexRefine
+scores candidates by the loop of compute_distance_subset, which is measured here without the base index it needs.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import mmap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import faiss
 import numpy as np
 import numpy.typing as npt
+import torch
+from usearch.index import MetricKind, search
 
 from benchmarks import report
 from benchmarks.native import floors
 from bowerbird import native
 
 SEED = 20
-ROWS, QUICK_ROWS = 1_000_000, 250_000  # float16; both far beyond any cache
-DIMENSION = 1280
-CANDIDATES = (200, 1000)
-K = 200
-REPEATS, QUICK_REPEATS = 101, 21
+ROWS, QUICK_ROWS = 1_000_000, 400_000
+DIMENSIONS = (256, 768)
+ROW_TYPES = ("float32", "float16", "int8")
+CANDIDATES = {1_000: 64, 10_000: 64}  # a query: queries in a batch
+QUICK_CANDIDATES = {1_000: 64, 10_000: 8}
+K = 100
+BATCHES = 8  # of candidates, taken in turns: together they are far beyond any cache
+REPEATS, QUICK_REPEATS = 21, 5
+BUDGET_S, QUICK_BUDGET_S = 20.0, 0.7  # a cell
+SCALE = np.float32(1 / 64)
 
 Array = npt.NDArray[Any]
+Answer = tuple[Array, Array]  # scores (Q, K), ids (Q, K)
+Peer = Callable[[Array], Answer]  # of candidates (Q, C)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows (N, D), their scales if they are int8, queries (Q, D) float32 that float16 and int8 hold exactly."""
+
+    rows: Array
+    scales: Array | None
+    queries: Array
+
+    @property
+    def scale(self) -> np.float32:
+        return np.float32(1) if self.scales is None else SCALE
 
 
 def rows(*, quick: bool) -> Iterator[report.Row]:
-    """One query over candidates that were not read lately."""
+    """A batch for each type of row, dimension and number of candidates."""
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
     rng = np.random.default_rng(SEED)
-    vectors = make_rows(rng, QUICK_ROWS if quick else ROWS, DIMENSION)
-    query = rng.standard_normal((1, DIMENSION), dtype=np.float32)
-    for num_candidates in CANDIDATES:
-        yield from measure(rng, vectors, query, num_candidates, QUICK_REPEATS if quick else REPEATS)
+    count = QUICK_ROWS if quick else ROWS
+    buffer = mmap.mmap(-1, count * max(DIMENSIONS) * 4, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        buffer.madvise(mmap.MADV_HUGEPAGE)
+    for dimension, row_type in itertools.product(DIMENSIONS, ROW_TYPES):
+        data = make_data(rng, buffer, count, dimension, row_type)
+        peers = make_peers(data)
+        for num_candidates, num_queries in (QUICK_CANDIDATES if quick else CANDIDATES).items():
+            yield from measure(rng, data, peers, num_candidates, num_queries, quick=quick)
 
 
-def make_rows(rng: np.random.Generator, count: int, dimension: int) -> Array:
-    """(count, dimension) float16. They repeat every 4096, to be made quickly; each lies at an address of its own."""
-    some = rng.standard_normal((4096, dimension), dtype=np.float32).astype(np.float16)
-    return np.resize(some, (count, dimension))
+def make_data(rng: np.random.Generator, buffer: mmap.mmap, count: int, dimension: int, row_type: str) -> Data:
+    """Rows repeat every 4096, to be made quickly; each lies at an address of its own."""
+    dtype = np.dtype(row_type)
+    stored = np.frombuffer(buffer, dtype, count * dimension).reshape(count, dimension)
+    most = 100 if row_type == "int8" else 8  # torch sums float16 products in float16, which ends at 65,504
+    some = rng.integers(-most, most + 1, (4096, dimension)).astype(dtype)
+    for start in range(0, count, len(some)):
+        stored[start : start + len(some)] = some[: count - start]
+    queries = rng.integers(-most, most + 1, (max(CANDIDATES.values()), dimension)).astype(np.float32)
+    return Data(stored, np.full(count, SCALE) if row_type == "int8" else None, queries)
 
 
-def numpy_rerank(rows: Array, query: Array, ids: Array, k: int) -> tuple[Array, Array]:
-    """Gather, widen, multiply, partial sort: what one writes without a kernel."""
-    scores = rows[ids].astype(np.float32) @ query
-    best = np.argpartition(-scores, k - 1)[:k] if k < len(ids) else np.arange(len(ids))
-    best = best[np.argsort(-scores[best], kind="stable")]
+def make_peers(data: Data) -> dict[str, Peer]:
+    """Who computes the same on one thread, query after query: what is done to a batch at once is slower in all."""
+    peers = {
+        "NumPy take, matmul, argpartition": by_query(data, numpy_query),
+        "torch index_select, mv, topk": by_query(data, torch_query),
+        "NumPy take, usearch exact": by_query(data, usearch_query),
+    }
+    if data.rows.dtype == np.float32:
+        index = faiss.IndexFlatIP(data.rows.shape[1])
+        index.add(data.rows)
+        peers["faiss compute_distance_subset, argpartition"] = lambda ids: faiss_subset(index, data.queries, ids)
+        peers["faiss IDSelectorArray"] = by_query(data, lambda _, query, ids: faiss_selected(index, query, ids))
+    return peers
+
+
+def by_query(data: Data, one: Callable[[Data, Array, Array], Answer]) -> Peer:
+    """The batch as a loop."""
+
+    def run(ids: Array) -> Answer:
+        answers = [one(data, query, list_) for query, list_ in zip(data.queries, ids, strict=False)]
+        return np.stack([answer[0] for answer in answers]), np.stack([answer[1] for answer in answers])
+
+    return run
+
+
+def best_of(scores: Array, ids: Array) -> Answer:
+    """The K best, in order."""
+    best = np.argpartition(-scores, K - 1)[:K]
+    best = best[np.argsort(-scores[best])]
     return scores[best], ids[best]
 
 
+def numpy_query(data: Data, query: Array, ids: Array) -> Answer:
+    """Gather, widen, multiply, partial sort: what one writes without a kernel."""
+    taken = data.rows.take(ids, axis=0)
+    scores = taken.astype(np.float32, copy=False) @ query
+    return best_of(scores * data.scale, ids)
+
+
+def torch_query(data: Data, query: Array, ids: Array) -> Answer:
+    """The same in torch, whose float16 matrix product needs no widening (its sums are rounded to float16)."""
+    taken = torch.from_numpy(data.rows).index_select(0, torch.from_numpy(ids))
+    if data.rows.dtype == np.int8:
+        taken = taken.float()
+    scores, places = torch.topk(taken.mv(torch.from_numpy(query).to(taken.dtype)), K)
+    return scores.float().numpy() * data.scale, ids[places.numpy()]
+
+
+def usearch_query(data: Data, query: Array, ids: Array) -> Answer:
+    """usearch over a gathered copy; its distance is 1 - inner product."""
+    taken = data.rows.take(ids, axis=0)
+    found = search(taken, query.astype(data.rows.dtype), K, MetricKind.IP, exact=True, threads=1)
+    return (1 - np.asarray(found.distances)) * data.scale, ids[found.keys.astype(np.int64)]
+
+
+def faiss_subset(index: Any, queries: Array, ids: Array) -> Answer:
+    """Distances of given ids, by faiss; their order by NumPy."""
+    scores = np.empty(ids.shape, np.float32)
+    queries = queries[: len(ids)]
+    index.compute_distance_subset(
+        len(ids), faiss.swig_ptr(queries), ids.shape[1], faiss.swig_ptr(scores), faiss.swig_ptr(ids)
+    )
+    answers = [best_of(*pair) for pair in zip(scores, ids, strict=True)]
+    return np.stack([answer[0] for answer in answers]), np.stack([answer[1] for answer in answers])
+
+
+def faiss_selected(index: Any, query: Array, ids: Array) -> Answer:
+    """A search among given ids."""
+    parameters = faiss.SearchParameters(sel=faiss.IDSelectorArray(ids))
+    scores, found = index.search(query[None], K, params=parameters)
+    return scores[0], found[0]
+
+
 def measure(
-    rng: np.random.Generator, vectors: Array, query: Array, num_candidates: int, repeats: int
+    rng: np.random.Generator, data: Data, peers: dict[str, Peer], num_candidates: int, num_queries: int, *, quick: bool
 ) -> list[report.Row]:
     """Every call has fresh candidates; the floor gathers as many rows."""
-    fresh = itertools.cycle(rng.integers(0, len(vectors), (64, 1, num_candidates)))
+    fresh = itertools.cycle(rng.integers(0, len(data.rows), (BATCHES, num_queries, num_candidates)))
+    queries = np.ascontiguousarray(data.queries[:num_queries])
+
+    def ours(ids: Array) -> Answer:
+        return native.rerank(data.rows, queries, ids, K, scales=data.scales)
+
     ids = next(fresh)
-    ours = native.rerank(vectors, query, ids, K)[0][0]
-    np.testing.assert_allclose(ours, numpy_rerank(vectors, query[0], ids[0], K)[0], rtol=1e-4, atol=1e-3)
-    return report.compare(
-        f"rerank {num_candidates} of {len(vectors)} x {DIMENSION}-d float16, top {K}",
-        lambda: native.rerank(vectors, query, next(fresh), K),
-        {"NumPy": lambda: numpy_rerank(vectors, query[0], next(fresh)[0], K)},
-        repeats,
-        floors={"prefetched gather": floors.gather_read(vectors, fresh)},
+    expected = ours(ids)[0]
+    for peer, answer in peers.items():
+        # Products and most sums are whole numbers; torch rounds a float16 score, and usearch may sum in float16 steps.
+        tolerance = 2e-3 if data.rows.dtype == np.float16 else 1e-5
+        np.testing.assert_allclose(answer(ids)[0], expected, rtol=tolerance, err_msg=peer)
+    rows_ = report.compare(
+        f"rerank {num_candidates} of {len(data.rows)} x {data.rows.shape[1]}-d {data.rows.dtype}, top {K}, "
+        f"{num_queries} queries",
+        lambda: ours(next(fresh)),
+        {peer: lambda answer=answer: answer(next(fresh)) for peer, answer in peers.items()},  # type: ignore[misc]
+        QUICK_REPEATS if quick else REPEATS,
+        floors={"prefetched gather": floors.gather_read(data.rows, fresh)},
+        budget_s=QUICK_BUDGET_S if quick else BUDGET_S,
     )
+    ns = 1e6 / (num_queries * num_candidates)
+    return [row | {"ours_ns_per_candidate": round(row["ours_spread_ms"]["min"] * ns, 1)} for row in rows_]

@@ -110,39 +110,37 @@ def _scan_and_score(
             searched, codes[part], plan.candidates, mask=mask, threads=plan.threads
         )
         scanned = time.perf_counter()
-        ranked += _score_candidates(view, embeddings[part], candidates, plan)
+        ranked += _best(view, embeddings[part], candidates, plan, plan.top_k + 1)
         scan_s, rerank_s = scan_s + scanned - began, rerank_s + time.perf_counter() - scanned
     telemetry.record_stage(_SERVICE, "scan", scan_s)
     telemetry.record_stage(_SERVICE, "rerank", rerank_s)
     return ranked
 
 
-def _score_candidates(view: View, embeddings: FloatArray, candidates: SlotArray, plan: Plan) -> Ranked:
-    """All candidates scored and put in order, then cut."""
-    rows = view.slots.rows[: view.count]
-    width = candidates.shape[1]
-    scores, slots = native.rerank(rows, embeddings, candidates, width, num_threads=plan.threads)
-    return [_cut(view, *pair, plan.top_k) for pair in zip(scores, slots, strict=True)]
-
-
 def _score_all(view: View, embeddings: FloatArray, slots: SlotArray, plan: Plan, budget: Budget) -> Ranked:
     """Every one of `slots` scored, a query at a time: candidate lists of all queries would be large."""
-    ranked = []
+    ranked: Ranked = []
     for embedding in embeddings:
         budget.check()
-        ranked.append(_score_one(view, embedding[None], slots[None], plan))
+        ranked += _best(view, embedding[None], slots[None], plan, plan.top_k + 1)
     return ranked
 
 
-def _score_one(view: View, embedding: FloatArray, slots: SlotArray, plan: Plan) -> list[tuple[int, float]]:
-    """The best of many; where the last place is tied, as many as it takes to see all who share it."""
+def _best(view: View, embeddings: FloatArray, candidates: SlotArray, plan: Plan, wanted: int) -> Ranked:
+    """The best `top_k` of the candidates out of the first `wanted` by score; where the last place is tied, out of as
+    many as it takes to see all who share it."""
+    width = candidates.shape[1]
+    wanted = min(wanted, width)
     rows = view.slots.rows[: view.count]
-    wanted = min(plan.top_k + 1, slots.shape[1])
-    while True:
-        scores, best = native.rerank(rows, embedding, slots, wanted, num_threads=plan.threads)
-        if wanted == slots.shape[1] or scores[0, plan.top_k - 1] > scores[0, -1]:
-            return _cut(view, scores[0], best[0], plan.top_k)
-        wanted = min(4 * wanted, slots.shape[1])
+    scores, slots = native.rerank(rows, embeddings, candidates, wanted, num_threads=plan.threads)
+    last = min(plan.top_k, wanted) - 1
+    settled = (scores[:, last] > scores[:, -1]) | (slots[:, -1] < 0) | (wanted == width)
+    return [
+        _cut(view, scores[q], slots[q], plan.top_k)
+        if settled[q]
+        else _best(view, embeddings[q : q + 1], candidates[q : q + 1], plan, 4 * wanted)[0]
+        for q in range(len(embeddings))
+    ]
 
 
 def _cut(view: View, scores: FloatArray, slots: npt.NDArray[np.int64], top_k: int) -> list[tuple[int, float]]:

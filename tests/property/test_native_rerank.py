@@ -55,6 +55,23 @@ def test_scores_of_real_numbers(level: str, row_type: str, metric: Any, dimensio
 
 
 @every_level
+@pytest.mark.parametrize("dimension", [100, 5000])
+@pytest.mark.parametrize("size", [0.0, 1e-38, 1e-20, 1.0, 1e30])
+def test_int8_rows_and_queries_of_any_size(level: str, dimension: int, size: float) -> None:
+    """Where a level multiplies in integers, the rounded query costs no more than 2^-22 of its greatest value."""
+    rng = np.random.default_rng(13)
+    rows, scales = rng.integers(-128, 128, (50, dimension)).astype(np.int8), rng.random(50, np.float32)
+    queries = (rng.standard_normal((2, dimension)) * size * 10.0 ** rng.uniform(-4, 0, dimension)).astype(np.float32)
+    with simd(level):
+        scores, indices = native.rerank(rows, queries, np.tile(np.arange(50), (2, 1)), 50, scales=scales)
+    values = rows.astype(np.float64) * scales[:, None]
+    exact = np.take_along_axis(queries.astype(np.float64) @ values.T, indices, axis=1)
+    rounding = 2.0**-22 * np.abs(queries).max() * np.abs(values).sum(axis=1).max()
+    summing = dimension * 2.0**-24 * (np.abs(queries).astype(np.float64) @ np.abs(values).T).max()
+    np.testing.assert_allclose(scores, exact, rtol=0, atol=rounding + summing)
+
+
+@every_level
 @pytest.mark.parametrize("row_type", ["float16", "bfloat16", "int8"])
 def test_every_narrow_value(level: str, row_type: str) -> None:
     """Each finite value of a narrow type, denormals included, is widened exactly."""

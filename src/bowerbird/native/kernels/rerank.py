@@ -43,10 +43,12 @@ def rerank(
             zeros has cosine 0 with every other.
         scales: (N,) float32, for int8 rows and only for them: row i stands for scales[i] * rows[i].
         offsets: (Q + 1,) int64, from 0 ascending to T: candidates[offsets[q]:offsets[q + 1]] are those of query q.
-        num_threads: 1 to 256; threads share out the queries. A device takes no notice of it.
+        num_threads: 1 to 256; threads share out the queries, and where these are few, their lists. A device takes no
+            notice of it.
     Returns:
-        scores (Q, k) float32, summed in float32, and indices (Q, k) int64; ties keep the lower id. Padding is -1 and
-        -infinity, for "l2" +infinity.
+        scores (Q, k) float32, summed in float32 (for inner products of int8 rows with AVX-512 in integers, the query
+            rounded by at most 2^-22 of its greatest value), and indices (Q, k) int64; ties keep the lower id. Padding
+            is -1 and -infinity, for "l2" +infinity.
     Raises:
         TypeError: an argument has the wrong type or dtype.
         ValueError: an argument has the wrong shape, strides or value, a candidate is no row, or a candidate row yields
