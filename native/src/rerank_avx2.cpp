@@ -1,5 +1,5 @@
-// Random rows are bound by the memory: while rows are multiplied, those some KiB ahead are prefetched line by line. Into
-// the second-level cache, which can wait for 48 lines at once; the first can for 16.
+// Random rows are bound by the memory: while rows are multiplied, those some KiB ahead are prefetched line by line,
+// into the second-level cache, which can wait for 48 lines at once where the first can for 16 (Golden Cove).
 #include <immintrin.h>
 
 #include "rerank_loops.hpp"
@@ -129,7 +129,8 @@ struct FloatLoop {
             const __m256 query = _mm256_loadu_ps(task.query + i);
 #pragma GCC unroll 4
             for (std::size_t r = 0; r < group; ++r) {
-                add(load_first<Row>(rows.at[r] + i * Row::bytes, task.dimension - i), query, scale[r], sum[r], square[r]);
+                const __m256 row = load_first<Row>(rows.at[r] + i * Row::bytes, task.dimension - i);
+                add(row, query, scale[r], sum[r], square[r]);
             }
         }
         __m128 total = sum_lanes(sum[0], sum[1], sum[2], sum[3]);
