@@ -117,6 +117,9 @@ class EmulatedArray:
     def __getitem__(self, index: Any) -> EmulatedArray:
         return EmulatedArray(self.array[index])
 
+    def __int__(self) -> int:
+        return int(self.array)
+
     def __dlpack__(self, *, stream: Any = None, max_version: Any = None) -> Any:
         return _capsule(self.array)
 
