@@ -7,7 +7,7 @@ namespace {
 
 constexpr std::size_t vector_words = 8;  // 64-bit words in a register
 constexpr std::size_t max_words = 64;    // of a code
-constexpr std::size_t ahead_bytes = 4096;
+constexpr std::size_t ahead_bytes = 8192;
 
 // Ask for the bytes some codes ahead: the processor's own prefetch stops at every page.
 void prefetch(const std::uint8_t* codes, std::size_t bytes) {
