@@ -168,7 +168,7 @@ struct Halves {
 };
 
 // Ones of the words of a step, at most `most_words_a_byte`, in bytes.
-void count_words(const __m256i* codes, const Halves* query, std::size_t words, __m256i bytes[parts]) {
+inline void count_words(const __m256i* codes, const Halves* query, std::size_t words, __m256i bytes[parts]) {
     const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
                                            0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
     for (std::size_t w = 0; w < words; ++w) {
@@ -184,7 +184,7 @@ void count_words(const __m256i* codes, const Halves* query, std::size_t words, _
 }
 
 // Distances of a step.
-void measure(const __m256i* codes, const Halves* query, std::size_t words, __m256i distances[parts]) {
+inline void measure(const __m256i* codes, const Halves* query, std::size_t words, __m256i distances[parts]) {
     for (std::size_t part = 0; part < parts; ++part) distances[part] = _mm256_setzero_si256();
     for (std::size_t w = 0; w < words; w += most_words_a_byte) {
         __m256i bytes[parts] = {};
@@ -237,6 +237,6 @@ std::size_t nearer(const std::uint64_t* block, std::size_t count, std::size_t wo
 
 }  // namespace
 
-const ScanLoops scan_loops{&hamming, &below, &arrange, &nearer};
+const ScanLoops scan_loops{16 * 1024, &hamming, &below, &arrange, &nearer};
 
 }  // namespace bowerbird::avx2
