@@ -76,8 +76,8 @@ lint: .venv/dev ## style, layers, protos (lint and breaking changes)
 types: .venv/dev ## mypy, strict
 	$(BIN)/mypy
 
-test: .venv/dev ## unit, contract and property tests
-	$(BIN)/python -m pytest tests/unit tests/contract tests/property -n $(JOBS) --dist worksteal
+test: .venv/dev ## unit, contract and property tests; those of the CUDA kernels where a GPU is
+	$(BIN)/python -m pytest tests/unit tests/contract tests/property tests/device -n $(JOBS) --dist worksteal
 
 e2e: .venv/dev ## user stories against real processes on loopback
 	$(BIN)/python -m pytest tests/e2e
@@ -85,8 +85,9 @@ e2e: .venv/dev ## user stories against real processes on loopback
 native: .venv/ready ## rebuild the native module
 	$(BIN)/python -m pip install --quiet --no-build-isolation -e '.[corpora]'
 
-cuda: .venv/build-tools ## compile the CUDA sources (needs nvcc, no GPU) and import the module
-	@command -v nvcc >/dev/null || { echo "make cuda: skipped, nvcc is not on PATH"; exit 0; }; \
+cuda: .venv/dev ## CUDA kernels: test them on the emulated device, and compile them where nvcc is (no GPU needed)
+	bash native/tests/run_emulated.sh
+	@command -v nvcc >/dev/null || { echo "make cuda: not compiled for a GPU, nvcc is not on PATH"; exit 0; }; \
 	rm -rf build/cuda && $(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps -w build/cuda \
 		-Ccmake.define.BOWERBIRD_CUDA=ON -Cbuild-dir=build/cuda/cmake . && \
 	$(BIN)/python -m pip install --quiet --no-deps --target build/cuda/site build/cuda/*.whl && \

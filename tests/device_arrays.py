@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from bowerbird.native import _core, places
+from tests.strategies import Bfloat16
 
 Array = npt.NDArray[Any]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 EMULATOR = "CUDA emulator"
 ALIGNMENT = 256  # bytes, what CUDA's allocators promise and DeviceContext asks for
@@ -45,11 +48,13 @@ def _why_not() -> str | None:
 _REASON = _why_not()
 EMULATED = _REASON is None and _core.cuda_device_names() == [EMULATOR]
 needs_device = pytest.mark.skipif(_REASON is not None, reason=str(_REASON))
-needs_gpu = [
-    pytest.mark.gpu,
-    needs_device,
-    pytest.mark.skipif(EMULATED, reason="needs a GPU: the emulated device has no streams or graphs"),
-]
+_GPU_REASON = "needs a GPU: the emulated device has no streams and no graphs" if EMULATED else _REASON
+
+
+def needs_gpu(function: Function) -> Function:
+    """Mark a test that the emulated device cannot run."""
+    skip = pytest.mark.skipif(_GPU_REASON is not None, reason=str(_GPU_REASON))
+    return pytest.mark.gpu(skip(function))  # type: ignore[no-any-return]
 
 
 class _DLTensor(ctypes.Structure):
@@ -71,7 +76,7 @@ class _Managed(ctypes.Structure):
     _fields_ = (("tensor", _DLTensor), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p))
 
 
-_CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
+_CODES, _BFLOAT = {"i": 0, "u": 1, "f": 2, "b": 6}, 4
 _exported: dict[int, tuple[Any, ...]] = {}  # what a capsule points to, by its address, until it goes
 
 
@@ -85,11 +90,10 @@ _new_capsule.restype = ctypes.py_object
 _new_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 
 
-def _capsule(array: Array) -> Any:
-    """A DLPack capsule that says the array lies on CUDA device 0."""
+def _capsule(array: Array, code: int) -> Any:
+    """A DLPack capsule that says the array lies on CUDA device 0 and has elements of this type code."""
     shape = (ctypes.c_int64 * array.ndim)(*array.shape)
     strides = (ctypes.c_int64 * array.ndim)(*(step // array.itemsize for step in array.strides))
-    code = 4 if array.dtype.name == "bfloat16" else _CODES[array.dtype.kind]
     managed = _Managed(
         _DLTensor(array.ctypes.data, places.DLPACK_CUDA, 0, array.ndim, code, 8 * array.itemsize, 1, shape, strides, 0)
     )
@@ -101,8 +105,10 @@ def _capsule(array: Array) -> Any:
 class EmulatedArray:
     """An array on the emulated device."""
 
-    def __init__(self, array: Array) -> None:
-        self.array = array
+    __module__ = "cuda_emulator"  # the library by which its place is found
+
+    def __init__(self, array: Array, code: int | None = None) -> None:
+        self.array, self.code = array, _CODES[array.dtype.kind] if code is None else code
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -115,13 +121,17 @@ class EmulatedArray:
         return self.array.shape
 
     def __getitem__(self, index: Any) -> EmulatedArray:
-        return EmulatedArray(self.array[index])
+        return EmulatedArray(self.array[index], self.code)
+
+    def reshape(self, *shape: Any) -> EmulatedArray:
+        """The same elements in another shape."""
+        return EmulatedArray(self.array.reshape(*shape), self.code)
 
     def __int__(self) -> int:
         return int(self.array)
 
     def __dlpack__(self, *, stream: Any = None, max_version: Any = None) -> Any:
-        return _capsule(self.array)
+        return _capsule(self.array, self.code)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return places.DLPACK_CUDA, 0
@@ -144,20 +154,22 @@ class EmulatedPlace:
         return EmulatedArray(memory[:size].view(dtype).reshape(shape))
 
 
-places.LIBRARIES[__name__.partition(".")[0]] = lambda array: EmulatedPlace()
+places.LIBRARIES[EmulatedArray.__module__] = lambda array: EmulatedPlace()
 
 
-def to_device(array: Array | None) -> Any:
-    """A copy of the array on the device; None stays None, as optional arguments are."""
+def to_device(array: Any) -> Any:
+    """A copy of an array of NumPy, or of Bfloat16, on the device; None stays None, as optional arguments are."""
     if array is None:
         return None
+    is_bfloat = isinstance(array, Bfloat16)
+    values = (array.bits if is_bfloat else array).copy()
     if EMULATED:
-        return EmulatedArray(array.copy())
+        return EmulatedArray(values, _BFLOAT if is_bfloat else None)
     import torch
 
-    if array.dtype.name == "bfloat16":  # of ml_dtypes, which torch does not know
-        return torch.from_numpy(array.view(np.int16).copy()).cuda().view(torch.bfloat16)
-    return torch.from_numpy(array.copy()).cuda()
+    if is_bfloat:
+        return torch.from_numpy(values.view(np.int16)).cuda().view(torch.bfloat16)
+    return torch.from_numpy(values).cuda()
 
 
 def to_host(array: Any) -> Array:
