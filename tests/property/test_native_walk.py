@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bowerbird import native
 from bowerbird.native import reference
 from bowerbird.native.reference.walk import WALKER_STEPS, budgets, degree_scale
+from tests.device_arrays import ORDERS, needs_device, to_device, to_host, use_order
 from tests.strategies import generators, repeatable
 
 Array = npt.NDArray[Any]
@@ -312,3 +313,49 @@ def test_a_step_out_of_the_graph_is_refused(changed: dict[str, Array], message: 
     native.walk(**graph, **queries, k=2, steps=STEPS)
     with pytest.raises(ValueError, match=message):
         native.walk(**(graph | queries | changed), k=2, steps=STEPS, num_threads=num_threads)
+
+
+def on_device(arguments: tuple[Any, ...], options: dict[str, Any]) -> tuple[Array, ...]:
+    """The walk on the device, results copied back."""
+    (*arrays, k) = arguments
+    moved = {name: to_device(value) if isinstance(value, np.ndarray) else value for name, value in options.items()}
+    return tuple(to_host(part) for part in native.walk(*map(to_device, arrays), k, **moved))
+
+
+@needs_device
+@pytest.mark.parametrize("order", ORDERS)
+@repeatable
+@given(case=walks())
+def test_a_device_gives_what_the_host_does(order: str, case: tuple[tuple[Array, ...], dict[str, Any]]) -> None:
+    """Scores, order and steps to the last bit, in whatever order threads run."""
+    use_order(order)
+    arguments, options = case
+    assert_same(on_device(arguments, options), native.walk(*arguments, **options))
+
+
+@needs_device
+@pytest.mark.parametrize("stop", [{}, {"stop_items": 40, "stop_visits": 12}])
+def test_a_device_walks_long_and_stops_early(stop: dict[str, int]) -> None:
+    """Several rounds and a batch of queries; more results than are sorted in shared memory."""
+    graph = random_graph(np.random.default_rng(5), 9000 if not stop else 300, 100, 20_000)
+    query = (np.array([3, 7, 7, 200, 5]), np.array([1, 2, 1, 0.5, 0], np.float32), np.array([0, 4, 4, 5]))
+    options = {"steps": 30_000, **stop}
+    assert_same(on_device((*graph, *query, 5000), options), native.walk(*graph, *query, 5000, **options))
+
+
+@needs_device
+@repeatable
+@given(rng=generators())
+def test_a_device_survives_any_values(rng: np.random.Generator) -> None:
+    """Offsets, ids and weights out of range: nothing is read or written out of place, and results stay in range."""
+    wild = np.array([-(2**63), -1, 0, 1, 2, 3, 5, 2**31, 2**62])
+    graph = random_graph(rng, 9, 5, 30)
+    arrays = [*graph, rng.integers(0, 9, 6), rng.random(6).astype(np.float32), np.array([0, 2, 2, 6])]
+    for array in arrays:
+        if rng.random() < 0.4:
+            values = wild if array.dtype.kind == "i" else np.array([np.nan, -1, np.inf, -np.inf, 0])
+            array[rng.integers(array.size)] = rng.choice(values).astype(array.dtype)
+    scores, items, steps = on_device((*arrays, 8), {"steps": 500})
+    assert ((items >= -1) & (items < 9)).all()
+    assert ((scores > 0) == (items >= 0)).all()
+    assert ((steps >= 0) & (steps <= 500)).all()
