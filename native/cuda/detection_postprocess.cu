@@ -7,16 +7,16 @@
 //
 //   zero     counters
 //   collect  scores against the threshold; the pairs at or above it become keys (rank of the score before the flat
-//            index), staged in shared memory, so that a block asks for room once; and a histogram of their first 11 bits
+//            index), staged in shared memory, so that a block asks for room once; a histogram of their first 11 bits
 //   narrow   only where an image has more than 8,192 keys: those in bins up to that of the P-th go to a second, short
 //            list. So a low threshold does not leave one block an image with everything.
 //   select   a block an image: the P best in order (topk.cuh)
-//   suppress decodes each candidate once, then suppresses by class (suppression.cuh; all classes in one segment, because
-//            then it can stop at M detections, in most images after two or three steps of 64), and writes the result
+//   suppress decodes each candidate once, then suppresses by class (suppression.cuh; all classes in one segment: so it
+//            can stop at M detections, in most images after two or three steps of 64), and writes the result
 //   or softly: one block an image, M picks (soft_suppression.cuh)
 //
-// About 25 us are expected on an H200 at that size, P = 1,000 and M = 100. The order of keys in the lists is one of many;
-// the keys differ, so what is selected and its order do not depend on it.
+// About 25 us are expected on an H200 at that size, P = 1,000 and M = 100. The order of keys in the lists is one of
+// many; the keys differ, so what is selected and its order do not depend on it.
 //
 // Bits: float32 operations in the order of src/detection_postprocess.cpp, never fused (-fmad=false). Only the
 // exponentials of the sigmoid and of dw, dh go through double; they and the host's agree to 1 ulp of double, so the
@@ -338,7 +338,8 @@ struct Memory {
         const std::size_t images = request.num_images;
         lists.num_pairs = request.num_anchors * request.num_classes;
         lists.most_candidates = std::min(request.max_candidates, lists.num_pairs);
-        lists.narrowed_size = std::min(lists.num_pairs, std::max<std::size_t>(4 * lists.most_candidates, 8 * many_keys));
+        const std::size_t roomy = std::max<std::size_t>(4 * lists.most_candidates, 8 * many_keys);
+        lists.narrowed_size = std::min(lists.num_pairs, roomy);
         list.num_places = lists.most_candidates;
         list.most_chunks = images * (lists.most_candidates / chunk_boxes + 1);
         Scratch take(scratch);

@@ -81,7 +81,7 @@ __device__ inline unsigned lanes_with(unsigned digit) {
     return same;
 }
 
-// What a thread learns of its digit, the value of threadIdx.x: how many entries of the row have it, and where they start.
+// What a thread learns of its digit, threadIdx.x: how many entries of the row have it, and where they start.
 struct DigitRange {
     unsigned start, count;
 };
@@ -92,15 +92,6 @@ __device__ DigitRange scatter_tile(const Rows& rows, const Tile& tile, const Key
                                    const DigitOf& digit_of, const Put& put) {
     __shared__ unsigned of_warps[sort_warps], places[sort_warps][num_digits];
     const unsigned thread = threadIdx.x, lane = thread % warp_lanes, warp = thread / warp_lanes;
-    unsigned before = 0, all = 0;
-    for (unsigned i = 0; i < rows.tiles; ++i) {
-        const unsigned count = counts[tile.first_counter + std::size_t{i} * num_digits + thread];
-        if (i < tile.number) before += count;
-        all += count;
-    }
-    for (unsigned i = lane; i < num_digits; i += warp_lanes) places[warp][i] = 0;
-    __syncwarp();
-
     const unsigned first = tile.number * tile_entries + warp * warp_entries + lane;
     Key entry[thread_entries];
     unsigned digit[thread_entries], rank[thread_entries];
@@ -108,7 +99,19 @@ __device__ DigitRange scatter_tile(const Rows& rows, const Tile& tile, const Key
     for (unsigned i = 0; i < thread_entries; ++i) {
         const unsigned position = first + i * warp_lanes;
         entry[i] = position < rows.length ? entries[tile.first_entry + position] : no_key;
-        digit[i] = position < rows.length ? digit_of(tile.row, entry[i]) : no_digit;
+    }
+    unsigned before = 0, all = 0;
+#pragma unroll 8
+    for (unsigned i = 0; i < rows.tiles; ++i) {
+        const unsigned count = counts[tile.first_counter + std::size_t{i} * num_digits + thread];
+        if (i < tile.number) before += count;
+        all += count;
+    }
+    for (unsigned i = lane; i < num_digits; i += warp_lanes) places[warp][i] = 0;
+    __syncwarp();
+#pragma unroll
+    for (unsigned i = 0; i < thread_entries; ++i) {
+        digit[i] = first + i * warp_lanes < rows.length ? digit_of(tile.row, entry[i]) : no_digit;
     }
 #pragma unroll
     for (unsigned i = 0; i < thread_entries; ++i) {

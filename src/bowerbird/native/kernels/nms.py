@@ -62,7 +62,8 @@ def batched_nms(
         classes: (B, N) int64; None: all of one class.
         counts: (B,) int32, 0 to N; only the first so many boxes of an image exist. None: all.
         max_kept: the first so many survivors of an image are given, 0 to 2^31 - 1; None: N.
-        num_threads: 1 to 256; images are shared out.
+        num_threads: 1 to 256; images are shared out. A device takes no notice of it; there a box or score that is not
+            finite is left out, counts are cut to 0 ... N, and nothing waits.
     Returns:
         indices (B, max_kept) int64, -1 beyond the survivors, and their numbers (B,) int32.
     Raises:
@@ -97,7 +98,8 @@ def soft_nms(
 
     Args:
         boxes: (N, 4) float32, as in `nms`.
-        scores: (N,) float32, finite; ties go to the lower index.
+        scores: (N,) float32, finite; ties go to the lower index. On a device a box or score that is not finite is left
+            out.
         method: "gaussian" multiplies a score by exp(-(IoU * IoU) / sigma), "linear" by 1 - IoU where IoU > max_iou.
         sigma: above 0; for "gaussian".
         max_iou: in [0, 1]; for "linear".
