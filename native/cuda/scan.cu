@@ -26,6 +26,7 @@
 // travel in one word through the shuffles: 3 to 5 for 8 queries. A single query leaves room for 4 codes in flight a
 // lane: 4 KB a warp, 64 KB a multiprocessor, where Little's law asks for 26. Blocks of all query tiles walk the codes
 // side by side, so that a code comes from memory once and from the L2 cache after that.
+// Codes whose address or length is no multiple of 16 bytes are read word by word, query by query: right, and slower.
 // Reference: src/bowerbird/native/reference/scan.py.
 #include "bowerbird/scan.hpp"
 
@@ -122,35 +123,31 @@ struct Slice {
     unsigned word[words];
 };
 
-// The lane's part of a code, zero beyond its end.
-template <unsigned words>
-__device__ Slice<words> load_slice(const std::uint8_t* code, unsigned lane, unsigned code_bytes) {
-    Slice<words> slice;
+// The lane's part of a code, zero from the limit on, which is the end of the code, or 0 where there is none. `whole`:
+// the code stands where loads of 16 bytes can take it, or of 8 if it has no more, and is a multiple of that long.
+template <unsigned words, bool whole>
+__device__ Slice<words> load_slice(const std::uint8_t* code, unsigned lane, unsigned limit) {
+    Slice<words> slice{};
     const unsigned begin = lane * words * 4;
-    constexpr bool pair_alone = words == 2;
-    if (pair_alone ? reinterpret_cast<std::uintptr_t>(code) % 8 == 0
-                   : (reinterpret_cast<std::uintptr_t>(code) | code_bytes) % 16 == 0) {
-#pragma unroll
-        for (unsigned i = 0; i < words; i += 4) {
-            const unsigned at = begin + 4 * i;
-            if (pair_alone) {
-                const uint2 pair = __ldg(reinterpret_cast<const uint2*>(code + at));
-                slice.word[0] = pair.x;
-                slice.word[1] = pair.y;
-            } else {
-                uint4 quad = make_uint4(0, 0, 0, 0);
-                if (at < code_bytes) quad = __ldg(reinterpret_cast<const uint4*>(code + at));
-                slice.word[i % words] = quad.x;
-                slice.word[(i + 1) % words] = quad.y;
-                slice.word[(i + 2) % words] = quad.z;
-                slice.word[(i + 3) % words] = quad.w;
-            }
+    if constexpr (!whole) {
+        for (unsigned i = 0; i < words; ++i) {
+            if (begin + 4 * i < limit) slice.word[i] = load_word(code + begin + 4 * i);
+        }
+    } else if constexpr (words == 2) {
+        if (begin < limit) {
+            const uint2 pair = __ldg(reinterpret_cast<const uint2*>(code + begin));
+            slice.word[0] = pair.x;
+            slice.word[1] = pair.y;
         }
     } else {
 #pragma unroll
-        for (unsigned i = 0; i < words; ++i) {
-            const unsigned at = begin + 4 * i;
-            slice.word[i] = at < code_bytes ? load_word(code + at) : 0;
+        for (unsigned i = 0; i < words; i += 4) {
+            if (begin + 4 * i >= limit) continue;
+            const uint4 quad = __ldg(reinterpret_cast<const uint4*>(code + begin + 4 * i));
+            slice.word[i] = quad.x;
+            slice.word[i + 1] = quad.y;
+            slice.word[i + 2] = quad.z;
+            slice.word[i + 3] = quad.w;
         }
     }
     return slice;
@@ -185,11 +182,12 @@ __device__ unsigned distance_of(const Slice<8>& a, const Slice<8>& b) {
 // ---- one block over a range of codes ----
 
 // A way to lay codes and queries over the lanes of a warp.
-template <unsigned words_, unsigned code_lanes_, unsigned tile_>
+template <unsigned words_, unsigned code_lanes_, unsigned tile_, bool whole_>
 struct Mapping {
     static constexpr unsigned words = words_;            // of a code a lane
     static constexpr unsigned code_lanes = code_lanes_;  // lanes a code
     static constexpr unsigned tile = tile_;              // queries
+    static constexpr bool whole = whole_;                // loads of 16 bytes
     static constexpr unsigned codes_in_flight = tile == 1 ? 4 : 2;
     static constexpr unsigned group_codes = warp_lanes / code_lanes;  // of a warp at once
     static constexpr unsigned stretch = codes_in_flight * group_codes;
@@ -261,7 +259,7 @@ __device__ void visit_codes(const ScanTask& task, const Work& work, std::size_t 
 #pragma unroll
     for (unsigned q = 0; q < M::tile; ++q) {
         const std::size_t query = work.first_query + (q < work.num_queries ? q : 0);
-        queries[q] = load_slice<M::words>(task.queries + query * task.code_bytes, lane, task.code_bytes);
+        queries[q] = load_slice<M::words, M::whole>(task.queries + query * task.code_bytes, lane, task.code_bytes);
     }
     const std::size_t warp = std::size_t{blockIdx.y} * scan_warps + threadIdx.x / warp_lanes;
     const std::size_t jump = std::size_t{gridDim.y} * scan_warps * step * M::stretch, end = work.range.end;
@@ -272,11 +270,11 @@ __device__ void visit_codes(const ScanTask& task, const Work& work, std::size_t 
         for (unsigned c = 0; c < M::codes_in_flight; ++c) {
             const std::size_t index = base + c * M::group_codes + group;
             wanted[c] = index < end && let_in(task, index);
-            if (wanted[c]) {
-                slices[c] = load_slice<M::words>(task.codes + index * task.code_bytes, lane, task.code_bytes);
-            } else {
-                slices[c] = {};
-            }
+        }
+#pragma unroll
+        for (unsigned c = 0; c < M::codes_in_flight; ++c) {  // nothing in between, so that all are on their way at once
+            const std::uint8_t* code = task.codes + (base + c * M::group_codes + group) * task.code_bytes;
+            slices[c] = load_slice<M::words, M::whole>(code, lane, wanted[c] ? task.code_bytes : 0);
         }
 #pragma unroll
         for (unsigned c = 0; c < M::codes_in_flight; ++c) {
@@ -491,15 +489,24 @@ void launch_scan(const ScanTask& task, const DeviceContext& context) {
     launch(&scan_codes<M>, grid_of<M>(task, 1, context.device), scan_threads, 0, stream, task);
 }
 
-template <unsigned tile>
+template <unsigned tile, bool whole>
 void launch_scan(const ScanTask& task, const DeviceContext& context) {
-    if (task.code_bytes <= 8) return launch_scan<Mapping<2, 1, tile>>(task, context);
-    if (task.code_bytes <= 16) return launch_scan<Mapping<4, 1, tile>>(task, context);
-    if (task.code_bytes <= 32) return launch_scan<Mapping<8, 1, tile>>(task, context);
-    if (task.code_bytes <= 64) return launch_scan<Mapping<8, 2, tile>>(task, context);
-    if (task.code_bytes <= 128) return launch_scan<Mapping<8, 4, tile>>(task, context);
-    if (task.code_bytes <= 256) return launch_scan<Mapping<8, 8, tile>>(task, context);
-    launch_scan<Mapping<8, 16, tile>>(task, context);
+    if (task.code_bytes <= 8) return launch_scan<Mapping<2, 1, tile, whole>>(task, context);
+    if (task.code_bytes <= 16) return launch_scan<Mapping<4, 1, tile, whole>>(task, context);
+    if (task.code_bytes <= 32) return launch_scan<Mapping<8, 1, tile, whole>>(task, context);
+    if (task.code_bytes <= 64) return launch_scan<Mapping<8, 2, tile, whole>>(task, context);
+    if (task.code_bytes <= 128) return launch_scan<Mapping<8, 4, tile, whole>>(task, context);
+    if (task.code_bytes <= 256) return launch_scan<Mapping<8, 8, tile, whole>>(task, context);
+    launch_scan<Mapping<8, 16, tile, whole>>(task, context);
+}
+
+void launch_scan(const ScanTask& task, const DeviceContext& context) {
+    const auto codes = reinterpret_cast<std::uintptr_t>(task.codes);
+    const auto queries = reinterpret_cast<std::uintptr_t>(task.queries);
+    const std::size_t load = task.code_bytes == 8 ? 8 : 16;
+    if ((codes | queries | task.code_bytes) % load != 0) return launch_scan<1, false>(task, context);
+    if (task.list_offsets != nullptr || task.num_queries == 1) return launch_scan<1, true>(task, context);
+    launch_scan<tile_queries, true>(task, context);
 }
 
 // Scratch memory of a batch: counts, histograms, keys, spilled keys.
@@ -532,13 +539,7 @@ void scan_batch(const ScanTask& task, const DeviceContext& context, const Plan& 
         check(cudaMemsetAsync(context.scratch, 0, plan.batch * plan.counters(), stream), "cudaMemsetAsync");
     }
     const bool anything = task.num_codes > 0 && (task.list_offsets == nullptr || task.num_probes > 0);
-    if (anything) {
-        if (task.list_offsets != nullptr || task.num_queries == 1) {
-            launch_scan<1>(task, context);
-        } else {
-            launch_scan<tile_queries>(task, context);
-        }
-    }
+    if (anything) launch_scan(task, context);
     launch(&select_codes, static_cast<unsigned>(task.num_queries), topk_threads, 0, stream, task, ids,
            task.keys + plan.batch * plan.capacity, plan.spilled_a_query, distances, indices);
 }
