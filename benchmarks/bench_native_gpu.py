@@ -16,7 +16,7 @@ from benchmarks.native_gpu import clock
 from bowerbird import native
 
 # In the order of the table. Each is a module of benchmarks/native_gpu with `rows(*, quick)`.
-KERNELS: tuple[str, ...] = ("scan", "rerank", "nms", "detection_postprocess", "walk")
+KERNELS: tuple[str, ...] = ("scan", "rerank", "nms", "detection_postprocess", "walk", "preprocess", "roi_align")
 
 
 def main() -> None:

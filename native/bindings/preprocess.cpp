@@ -26,6 +26,16 @@ PixelView pixel_view(const Tensor& image, const char* name) {
     return view;
 }
 
+void compute(const Place& place, const PreprocessRequest& request, float* out) {
+    if (place.on_host()) {
+        const py::gil_scoped_release released;
+        return preprocess(request, out);
+    }
+    const DeviceWork work = place.work(cuda::preprocess_scratch_bytes(request));
+    const py::gil_scoped_release released;
+    cuda::preprocess(request, work.context, out);
+}
+
 void run(const py::object& where, const py::list& images, const py::object& mean, const py::object& std,
          bool swap_channels, bool area, std::int64_t shorter_side, const py::object& out_,
          std::int64_t num_threads) {
@@ -54,8 +64,7 @@ void run(const py::object& where, const py::list& images, const py::object& mean
         request.shorter_side = require_between(shorter_side, longest, max_side, "shorter_side");
     }
     request.num_threads = require_between(num_threads, 1, max_threads, "num_threads");
-    const py::gil_scoped_release released;
-    preprocess(request, values);
+    compute(place, request, values);
 }
 
 }  // namespace

@@ -32,6 +32,16 @@ void set_boxes(RoiAlignRequest& request, const Tensor& boxes, const Tensor& imag
     require_length(images, 0, request.num_boxes, "images");
 }
 
+void compute(const Place& place, const RoiAlignRequest& request, float* out) {
+    if (place.on_host()) {
+        const py::gil_scoped_release released;
+        return roi_align(request, out);
+    }
+    const DeviceWork work = place.work(cuda::roi_align_scratch_bytes(request));
+    const py::gil_scoped_release released;
+    cuda::roi_align(request, work.context, out);
+}
+
 py::object run(const py::object& where, const py::object& features_, const py::object& boxes_,
                const py::object& images_, std::int64_t height, std::int64_t width, double spatial_scale,
                std::int64_t sampling_ratio, bool aligned, std::int64_t num_threads) {
@@ -52,10 +62,7 @@ py::object run(const py::object& where, const py::object& features_, const py::o
     request.aligned = aligned;
     request.num_threads = require_between(num_threads, 1, max_threads, "num_threads");
     const Tensor out = place.empty({boxes.shape[0], features.shape[1], height, width}, Element::float32);
-    {
-        const py::gil_scoped_release released;
-        roi_align(request, static_cast<float*>(out.data));
-    }
+    compute(place, request, static_cast<float*>(out.data));
     return out.owner;
 }
 

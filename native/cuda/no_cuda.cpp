@@ -4,7 +4,9 @@
 #include "bowerbird/detection_postprocess.hpp"
 #include "bowerbird/device.hpp"
 #include "bowerbird/nms.hpp"
+#include "bowerbird/preprocess.hpp"
 #include "bowerbird/rerank.hpp"
+#include "bowerbird/roi_align.hpp"
 #include "bowerbird/scan.hpp"
 #include "bowerbird/walk.hpp"
 
@@ -22,6 +24,12 @@ bool built_with_cuda() { return false; }
 std::vector<std::string> device_names() { return {}; }
 
 namespace cuda {
+
+std::size_t preprocess_scratch_bytes(const PreprocessRequest&) { refuse(); }
+void preprocess(const PreprocessRequest&, const DeviceContext&, float*) { refuse(); }
+
+std::size_t roi_align_scratch_bytes(const RoiAlignRequest&) { refuse(); }
+void roi_align(const RoiAlignRequest&, const DeviceContext&, float*) { refuse(); }
 
 std::size_t rerank_scratch_bytes(const RerankRequest&) { refuse(); }
 void rerank(const RerankRequest&, const DeviceContext&, float*, std::int64_t*) { refuse(); }

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "bowerbird/device.hpp"
+
 namespace bowerbird {
 
 struct PixelView {
@@ -37,5 +39,15 @@ struct PreprocessRequest {
 
 // Fill out (N, 3, h, w) with (resized pixel - mean) / std.
 void preprocess(const PreprocessRequest& request, float* out);
+
+namespace cuda {
+
+// Bytes of scratch memory, from the lengths in the request alone.
+std::size_t preprocess_scratch_bytes(const PreprocessRequest& request);
+
+// As above, of pictures and output on the device.
+void preprocess(const PreprocessRequest& request, const DeviceContext& context, float* out);
+
+}  // namespace cuda
 
 }  // namespace bowerbird
