@@ -61,6 +61,7 @@ def measure(layout: str, features: Array, boxes: Array, budget_s: float) -> list
     images = np.zeros(len(boxes), np.int64)
     wy, wx = weights(boxes[:, 1], boxes[:, 3]), weights(boxes[:, 0], boxes[:, 2])
     ty, tx = torch.from_numpy(wy), torch.from_numpy(wx)
+    planes = np.ascontiguousarray(features[0])
     by_row = torch.from_numpy(np.ascontiguousarray(features[0].transpose(1, 0, 2)).reshape(SIDE, -1))
     shape = (len(boxes), features.shape[1], BINS, BINS)
 
@@ -79,7 +80,7 @@ def measure(layout: str, features: Array, boxes: Array, budget_s: float) -> list
     def by_numpy() -> Array:
         out = np.empty(shape, np.float32)
         for r in range(len(boxes)):
-            np.matmul(wy[r] @ features[0], wx[r].T, out=out[r])
+            np.matmul(wy[r] @ planes, wx[r].T, out=out[r])
         return out
 
     def write() -> None:
