@@ -15,8 +15,8 @@ from bowerbird import errors, native
 ROOT = Path(__file__).parents[2]
 SERVICES = sorted(path.name for path in (ROOT / "services").iterdir() if (path / "engine.py").exists())
 KERNELS = sorted(path.stem for path in (ROOT / "native/include/bowerbird").glob("*.hpp"))
-# Headers that are no kernel: what several kernels share.
-SHARED_HEADERS = {"device", "simd"}
+# Headers that are no kernel: what several kernels share, or both versions of one.
+SHARED_HEADERS = {"device", "simd", "walk_rules"}
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -46,8 +46,9 @@ def test_the_four_services_of_today_are_there() -> None:
 def test_a_kernel_has_one_stem_everywhere(kernel: str) -> None:
     """Header, sources, binding, entry point, reference, property test and benchmark share one word."""
     assert (ROOT / f"native/src/{kernel}.cpp").is_file(), "no source"
-    levels = {path.stem for path in (ROOT / "native/src").glob(f"{kernel}_*.cpp")}
-    assert levels in (set(), {f"{kernel}_{level}" for level in ("portable", "avx2", "avx512")}), "a level is missing"
+    levels = [(ROOT / f"native/src/{kernel}_{level}.cpp").is_file() for level in ("portable", "avx2", "avx512")]
+    assert all(levels) or not any(levels), "a level is missing"
+    assert (ROOT / f"native/cuda/{kernel}.cu").is_file(), "no CUDA version"
     assert (ROOT / f"native/bindings/{kernel}.cpp").is_file(), "no binding"
     assert (ROOT / f"src/bowerbird/native/reference/{kernel}.py").is_file(), "no reference"
     assert (ROOT / f"src/bowerbird/native/kernels/{kernel}.py").is_file(), "no Python entry point"
