@@ -54,15 +54,21 @@ void prefetch_row(const char* row, std::size_t bytes) {
     }
 }
 
-template <int LOCALITY>
-std::uint64_t gather(const char* rows, std::size_t row_bytes, const std::int64_t* ids, std::size_t count,
-                     std::size_t ahead) {
+template <int LOCALITY, bool SCALED>
+std::uint64_t gather(const char* rows, std::size_t row_bytes, const std::uint32_t* scales, const std::int64_t* ids,
+                     std::size_t count, std::size_t ahead) {
     const auto row_at = [&](std::size_t i) { return rows + static_cast<std::size_t>(ids[i]) * row_bytes; };
-    for (std::size_t i = 0; i < ahead && i < count; ++i) prefetch_row<LOCALITY>(row_at(i), row_bytes);
+    const auto prefetch = [&](std::size_t i) {
+        prefetch_row<LOCALITY>(row_at(i), row_bytes);
+        if constexpr (SCALED) __builtin_prefetch(scales + ids[i], 0, LOCALITY);
+    };
+    for (std::size_t i = 0; i < ahead && i < count; ++i) prefetch(i);
     Line even{}, odd{};
     Quarter rest{};
+    std::uint64_t scale = 0;
     for (std::size_t i = 0; i < count; ++i) {
-        if (ahead != 0 && i + ahead < count) prefetch_row<LOCALITY>(row_at(i + ahead), row_bytes);
+        if (ahead != 0 && i + ahead < count) prefetch(i + ahead);
+        if constexpr (SCALED) scale += scales[ids[i]];
         const char* row = row_at(i);
         std::size_t at = 0;
         for (; at + 2 * LINE <= row_bytes; at += 2 * LINE) {
@@ -71,7 +77,7 @@ std::uint64_t gather(const char* rows, std::size_t row_bytes, const std::int64_t
         }
         for (; at < row_bytes; at += sizeof(Quarter)) rest += *reinterpret_cast<const Quarter*>(row + at);
     }
-    return fold(even ^ odd) ^ rest[0] ^ rest[1];
+    return fold(even ^ odd) ^ rest[0] ^ rest[1] ^ scale;
 }
 
 }  // namespace
@@ -91,9 +97,11 @@ std::uint64_t sequential_read(const char* data, std::size_t size, int streams, s
 }
 
 // Reads the rows `ids[0 .. count)` of `row_bytes` (a multiple of 16) each, prefetching `ahead` rows before their turn,
-// into the L1 cache or only into L2.
-std::uint64_t gather_read(const char* rows, std::size_t row_bytes, const std::int64_t* ids, std::size_t count,
-                          std::size_t ahead, int cache) {
-    return cache == 1 ? gather<3>(rows, row_bytes, ids, count, ahead) : gather<2>(rows, row_bytes, ids, count, ahead);
+// into the L1 cache or only into L2; and the scale of each row, unless `scales` is null.
+std::uint64_t gather_read(const char* rows, std::size_t row_bytes, const std::uint32_t* scales,
+                          const std::int64_t* ids, std::size_t count, std::size_t ahead, int cache) {
+    const auto read = scales == nullptr ? (cache == 1 ? gather<3, false> : gather<2, false>)
+                                        : (cache == 1 ? gather<3, true> : gather<2, true>);
+    return read(rows, row_bytes, scales, ids, count, ahead);
 }
 }

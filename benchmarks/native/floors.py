@@ -44,7 +44,7 @@ POPCOUNT = {"popcount_lanes": (SIZE,), "popcount_tiles": (FOLD, DATA, SIZE, DATA
 SIGNATURES = {  # by source file: result and parameters of each function
     "floors.cpp": {
         "sequential_read": (FOLD, DATA, SIZE, INT, SIZE),
-        "gather_read": (FOLD, DATA, SIZE, DATA, SIZE, SIZE, INT),
+        "gather_read": (FOLD, DATA, SIZE, DATA, DATA, SIZE, SIZE, INT),
     },
     "popcount_avx2.cpp": POPCOUNT,
     "popcount_avx512.cpp": POPCOUNT,
@@ -69,25 +69,29 @@ def sequential_read(array: Array) -> Probe | None:
     return read(_fastest(READS, lambda how: read(how, min(array.nbytes, READ_TRIAL_BYTES))), array.nbytes)
 
 
-def gather_read(rows: Array, ids: Iterator[Array]) -> Probe | None:
-    """Reads whole rows by id, the next ids at each call, with software prefetch.
+def gather_read(rows: Array, ids: Iterator[Array], scales: Array | None = None) -> Probe | None:
+    """Reads whole rows by id, and their scales if there are any, the next ids at each call, with software prefetch.
 
     Args:
         rows: (N, D), contiguous, a row of a multiple of 16 bytes.
         ids: endless; int64 arrays of any shape, values in [0, N). `itertools.cycle` over enough of them keeps the rows
             out of the caches.
+        scales: (N,) float32, contiguous. A scale is a cache line more to a row.
     """
     row_bytes = rows.nbytes // len(rows)
     if row_bytes % 16 or not rows.flags.c_contiguous:
         raise ValueError(f"rows: expected contiguous ones of a multiple of 16 bytes, got {row_bytes} bytes")
+    if scales is not None and (scales.dtype != np.float32 or not scales.flags.c_contiguous or len(scales) != len(rows)):
+        raise ValueError("scales: expected as many contiguous float32 as there are rows")
     library = load("floors.cpp")
     if library is None:
         return None
     rng = np.random.default_rng(0)
+    places = rows.ctypes.data, row_bytes, None if scales is None else scales.ctypes.data
 
     def gather(batch: Array, how: tuple[int, int]) -> object:
         batch = np.ascontiguousarray(batch, np.int64)
-        return library.gather_read(rows.ctypes.data, row_bytes, batch.ctypes.data, batch.size, *how)
+        return library.gather_read(*places, batch.ctypes.data, batch.size, *how)
 
     def trial(how: tuple[int, int]) -> Probe:
         fresh = iter(rng.integers(0, len(rows), (TRIALS + 1, GATHER_TRIAL)))

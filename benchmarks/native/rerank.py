@@ -2,8 +2,9 @@
 
 Rows lie in one buffer, aligned to a cache line and advised to be of huge pages, for ours and every peer that takes
 them as they lie; faiss holds a copy of its own. Candidates are random and fresh at each call. int8 queries are whole
-numbers and all scales are one value, so that a peer that multiplies integers computes the same. faiss IndexRefine
-scores candidates by the loop of compute_distance_subset, which is measured here without the base index it needs.
+numbers and all scales are one value, so that a peer that multiplies integers computes the same. faiss IndexRefine finds
+its candidates itself: random ones, by IndexRandom, whose own search is measured in the same rounds and subtracted, the
+fastest from the fastest and so on to the slowest. The floor of int8 reads a row's scale, too: one cache line more.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ ROW_TYPES = ("float32", "float16", "int8")
 CANDIDATES = {1_000: 64, 10_000: 64}  # a query: queries in a batch
 QUICK_CANDIDATES = {1_000: 64, 10_000: 8}
 K = 100
-BATCHES = 8  # of candidates, taken in turns: together they are far beyond any cache
+BATCHES = 8  # of candidates, and of the queries of IndexRefine, taken in turns: together they are far beyond any cache
 REPEATS, QUICK_REPEATS = 21, 5
 BUDGET_S, QUICK_BUDGET_S = 20.0, 0.7  # a cell
 SCALE = np.float32(1 / 64)
@@ -39,6 +40,7 @@ SCALE = np.float32(1 / 64)
 Array = npt.NDArray[Any]
 Answer = tuple[Array, Array]  # scores (Q, K), ids (Q, K)
 Peer = Callable[[Array], Answer]  # of candidates (Q, C)
+REFINE, REFINE_BASE = "faiss IndexRefine", "its IndexRandom"
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,10 @@ def rows(*, quick: bool) -> Iterator[report.Row]:
         buffer.madvise(mmap.MADV_HUGEPAGE)
     for dimension, row_type in itertools.product(DIMENSIONS, ROW_TYPES):
         data = make_data(rng, buffer, count, dimension, row_type)
-        peers = make_peers(data)
+        refine = make_refine(data)
+        peers = make_peers(data, refine)
         for num_candidates, num_queries in (QUICK_CANDIDATES if quick else CANDIDATES).items():
-            yield from measure(rng, data, peers, num_candidates, num_queries, quick=quick)
+            yield from measure(rng, data, peers, refine, num_candidates, num_queries, quick=quick)
 
 
 def make_data(rng: np.random.Generator, buffer: mmap.mmap, count: int, dimension: int, row_type: str) -> Data:
@@ -82,7 +85,26 @@ def make_data(rng: np.random.Generator, buffer: mmap.mmap, count: int, dimension
     return Data(stored, np.full(count, SCALE) if row_type == "int8" else None, queries)
 
 
-def make_peers(data: Data) -> dict[str, Peer]:
+def make_refine(data: Data) -> Any:
+    """IndexRefine over a copy of the rows, in the type of faiss that holds them and is scored fastest."""
+    count, dimension = data.rows.shape
+    base = faiss.IndexRandom(dimension, count, SEED, faiss.METRIC_INNER_PRODUCT)
+    if data.rows.dtype == np.float32:
+        refine = faiss.IndexRefineFlat(base, faiss.swig_ptr(data.rows))
+        refine.referenced_objects = [base]
+        return refine
+    is_half = data.rows.dtype == np.float16
+    code = faiss.ScalarQuantizer.QT_fp16 if is_half else faiss.ScalarQuantizer.QT_8bit_direct_signed
+    stored = faiss.IndexScalarQuantizer(dimension, code, faiss.METRIC_INNER_PRODUCT)
+    raw = data.rows.view(np.uint8)
+    faiss.copy_array_to_vector((raw if is_half else raw ^ 128).ravel(), stored.codes)
+    stored.is_trained, stored.ntotal = True, count
+    refine = faiss.IndexRefine(base, stored)
+    refine.referenced_objects = [base, stored]
+    return refine
+
+
+def make_peers(data: Data, refine: Any) -> dict[str, Peer]:
     """Who computes the same on one thread, query after query: what is done to a batch at once is slower in all."""
     peers = {
         "NumPy take, matmul, argpartition": by_query(data, numpy_query),
@@ -90,8 +112,7 @@ def make_peers(data: Data) -> dict[str, Peer]:
         "NumPy take, usearch exact": by_query(data, usearch_query),
     }
     if data.rows.dtype == np.float32:
-        index = faiss.IndexFlatIP(data.rows.shape[1])
-        index.add(data.rows)
+        index = faiss.downcast_index(refine.refine_index)
         peers["faiss compute_distance_subset, argpartition"] = lambda ids: faiss_subset(index, data.queries, ids)
         peers["faiss IDSelectorArray"] = by_query(data, lambda _, query, ids: faiss_selected(index, query, ids))
     return peers
@@ -156,29 +177,70 @@ def faiss_selected(index: Any, query: Array, ids: Array) -> Answer:
 
 
 def measure(
-    rng: np.random.Generator, data: Data, peers: dict[str, Peer], num_candidates: int, num_queries: int, *, quick: bool
+    rng: np.random.Generator,
+    data: Data,
+    peers: dict[str, Peer],
+    refine: Any,
+    num_candidates: int,
+    num_queries: int,
+    *,
+    quick: bool,
 ) -> list[report.Row]:
     """Every call has fresh candidates; the floor gathers as many rows."""
     fresh = itertools.cycle(rng.integers(0, len(data.rows), (BATCHES, num_queries, num_candidates)))
+    batches = itertools.cycle(np.stack([rng.permuted(data.queries[:num_queries], axis=1) for _ in range(BATCHES)]))
     queries = np.ascontiguousarray(data.queries[:num_queries])
+    refine.k_factor = num_candidates / K
 
     def ours(ids: Array) -> Answer:
         return native.rerank(data.rows, queries, ids, K, scales=data.scales)
 
-    ids = next(fresh)
-    expected = ours(ids)[0]
+    check(data, peers, refine, queries, next(fresh))
+    contenders: dict[str, Callable[[], object]] = {"ours": lambda: ours(next(fresh))}
     for peer, answer in peers.items():
-        # Products and most sums are whole numbers; torch rounds a float16 score, and usearch may sum in float16 steps.
-        tolerance = 2e-3 if data.rows.dtype == np.float16 else 1e-5
-        np.testing.assert_allclose(answer(ids)[0], expected, rtol=tolerance, err_msg=peer)
-    rows_ = report.compare(
+        contenders[peer] = lambda answer=answer: answer(next(fresh))  # type: ignore[misc]
+    contenders |= {
+        REFINE: lambda: refine.search(next(batches), K),
+        REFINE_BASE: lambda: refine.base_index.search(next(batches), num_candidates),
+    }
+    floor = "prefetched gather of rows" + ("" if data.scales is None else " and scales")
+    probes = {floor: floors.gather_read(data.rows, fresh, data.scales)}
+    if data.scales is not None:
+        probes["prefetched gather of rows"] = floors.gather_read(data.rows, fresh)
+    contenders |= {name: probe for name, probe in probes.items() if probe is not None}
+    samples = report.interleave(
+        contenders, QUICK_REPEATS if quick else REPEATS, budget_s=QUICK_BUDGET_S if quick else BUDGET_S
+    )
+    refined = {f"{REFINE}, less {REFINE_BASE}": less(samples[REFINE], samples[REFINE_BASE])}
+    rows_ = report.make_rows(
         f"rerank {num_candidates} of {len(data.rows)} x {data.rows.shape[1]}-d {data.rows.dtype}, top {K}, "
         f"{num_queries} queries",
-        lambda: ours(next(fresh)),
-        {peer: lambda answer=answer: answer(next(fresh)) for peer, answer in peers.items()},  # type: ignore[misc]
-        QUICK_REPEATS if quick else REPEATS,
-        floors={"prefetched gather": floors.gather_read(data.rows, fresh)},
-        budget_s=QUICK_BUDGET_S if quick else BUDGET_S,
+        samples["ours"],
+        {peer: samples[peer] for peer in peers} | refined,
+        {floor: samples[floor]} if floor in samples else {},
     )
-    ns = 1e6 / (num_queries * num_candidates)
-    return [row | {"ours_ns_per_candidate": round(row["ours_spread_ms"]["min"] * ns, 1)} for row in rows_]
+    ns = 1e9 / (num_queries * num_candidates)
+    each = {name: round(min(samples[name]) * ns, 1) for name in ("ours", *probes) if name in samples}
+    return [row | {"ns_per_candidate": each} for row in rows_]
+
+
+def check(data: Data, peers: dict[str, Peer], refine: Any, queries: Array, ids: Array) -> None:
+    """Ours and every peer give the same scores: products and most sums are whole numbers.
+
+    torch rounds a float16 score, and usearch may sum in float16 steps.
+    """
+    tolerance = 2e-3 if data.rows.dtype == np.float16 else 1e-5
+
+    def expected(of: Array) -> Array:
+        return native.rerank(data.rows, queries, of, K, scales=data.scales)[0]
+
+    for peer, answer in peers.items():
+        np.testing.assert_allclose(answer(ids)[0], expected(ids), rtol=tolerance, err_msg=peer)
+    _, found = refine.base_index.search(queries, ids.shape[1])
+    refined = refine.search(queries, K)[0] * data.scale
+    np.testing.assert_allclose(refined, expected(found), rtol=tolerance, err_msg=REFINE)
+
+
+def less(whole: list[float], part: list[float]) -> list[float]:
+    """Seconds of the whole without a part of it: the fastest less the fastest, and so on to the slowest."""
+    return [a - b for a, b in zip(sorted(whole), sorted(part), strict=True)]

@@ -25,16 +25,6 @@ constexpr std::size_t max_ahead = 128;          // rows
 constexpr std::size_t min_slice = 4096;        // candidates; a smaller share costs more in threads than it saves
 constexpr std::size_t max_task_queries = 16;
 
-using Key = std::uint64_t;  // rank in the high half, better is smaller, and the row id in the low one
-
-constexpr int id_bits = 32;
-
-// Floats as unsigned numbers of the opposite order; the two zeros are one.
-std::uint32_t descending(float rank) {
-    const auto bits = std::bit_cast<std::uint32_t>(rank + 0.0F);
-    return bits >> 31 != 0 ? bits : ~bits & 0x7FFFFFFFU;
-}
-
 float rank_of(Key key) {
     const auto bits = static_cast<std::uint32_t>(key >> id_bits);
     return std::bit_cast<float>(bits >> 31 != 0 ? bits : ~bits & 0x7FFFFFFFU);
@@ -92,10 +82,10 @@ class Scorer {
 public:
     explicit Scorer(const RerankRequest& request)
         : request_(request),
-          loop_(rerank_loops().score[static_cast<int>(request.row_type)][static_cast<int>(request.metric)]),
-          ahead_(std::min(ahead_bytes / row_bytes(request) + 1, max_ahead)),
+          score_(loops_.score[static_cast<int>(request.row_type)][static_cast<int>(request.metric)]),
+          ahead_(std::clamp(ahead_bytes / row_bytes(request) + 1, min_ahead, max_ahead)),
           takes_digits_(request.row_type == RowType::int8 && request.metric == Metric::inner_product &&
-                        request.dimension <= Digits::max_dimension && rerank_loops().split != nullptr),
+                        request.dimension <= Digits::max_dimension && loops_.split != nullptr),
           query_((request.dimension + query_padding - 1) / query_padding * query_padding) {}
 
     // The keys of the best candidates of a slice, ascending. `next` is the slice that comes after it, or null.
@@ -106,18 +96,11 @@ public:
         float bar = -std::numeric_limits<float>::infinity();
         for (std::size_t begin = 0; begin < num_ids_; begin += chunk_candidates) {
             const std::size_t count = std::min(chunk_candidates, num_ids_ - begin);
-            rank(ids_.data() + begin, count);
-            std::size_t hits = 0;
-            for (std::size_t i = 0; i < count; ++i) {  // no branch that could be mispredicted
-                hits_[hits] = static_cast<std::uint32_t>(i);
-                hits += ranks_[i] < bar ? 0 : 1;  // not a number is a hit
-            }
-            for (std::size_t h = 0; h < hits; ++h) {
-                const float rank = ranks_[hits_[h]];
-                const std::int64_t id = ids_[begin + hits_[h]];
-                if (std::isnan(rank)) refuse_row(id);
-                if (top.push(Key{descending(rank)} << id_bits | static_cast<Key>(id))) bar = rank_of(top.bar());
-            }
+            const std::int64_t* ids = ids_.data() + begin;
+            rank(ids, count);
+            const std::size_t hits = loops_.keys(ranks_, ids, count, bar, top.room(count));
+            if (hits == refused) refuse_row(ids);
+            if (top.add(hits)) bar = rank_of(top.bar());
         }
         return top.take();
     }
@@ -131,7 +114,7 @@ private:
             for (std::size_t i = 0; i < request_.dimension; ++i) square += static_cast<double>(query[i]) * query[i];
             query_length_ = std::sqrt(square);
         }
-        has_digits_ = takes_digits_ && rerank_loops().split(query_.data(), request_.dimension, digits_);
+        has_digits_ = takes_digits_ && loops_.split(query_.data(), request_.dimension, digits_);
     }
 
     bool is_row(std::int64_t id) const { return static_cast<std::uint64_t>(id) < request_.num_rows; }
@@ -139,12 +122,9 @@ private:
     // The slice's ids without the gaps, then `ahead_` that come next.
     void pack(const Slice& slice, const Slice* next) {
         ids_.resize(static_cast<std::size_t>(slice.end - slice.begin) + ahead_);
-        num_ids_ = 0;
-        for (const std::int64_t* at = slice.begin; at != slice.end; ++at) {
-            if (!is_row(*at) && *at != -1) refuse_id(*at);
-            ids_[num_ids_] = *at;
-            num_ids_ += *at != -1 ? 1 : 0;
-        }
+        num_ids_ = loops_.pack(slice.begin, static_cast<std::size_t>(slice.end - slice.begin), request_.num_rows,
+                               ids_.data());
+        if (num_ids_ == refused) refuse_id(slice.begin);
         std::size_t filled = num_ids_;
         const std::size_t full = num_ids_ + ahead_;
         if (next != nullptr) {
@@ -157,9 +137,9 @@ private:
 
     // ranks_[i] of the rows ids[i]: greater is better.
     void rank(const std::int64_t* ids, std::size_t count) {
-        loop_({request_.rows, request_.scales, request_.dimension, query_.data(), has_digits_ ? &digits_ : nullptr, ids,
-               count, ahead_},
-              ranks_, squares_);
+        const Digits* digits = has_digits_ ? &digits_ : nullptr;
+        score_({request_.rows, request_.scales, request_.dimension, query_.data(), digits, ids, count, ahead_}, ranks_,
+               squares_);
         if (request_.metric == Metric::l2) {
             for (std::size_t i = 0; i < count; ++i) ranks_[i] = -ranks_[i];
         }
@@ -177,18 +157,23 @@ private:
         return lengths == 0.0 ? 0.0F : static_cast<float>(product / lengths);
     }
 
-    [[noreturn]] void refuse_id(std::int64_t id) const {
+    [[noreturn]] void refuse_id(const std::int64_t* ids) const {
+        while (is_row(*ids) || *ids == -1) ++ids;
         throw std::invalid_argument("candidates: expected -1 or a row id below " + std::to_string(request_.num_rows) +
-                                    ", got " + std::to_string(id));
+                                    ", got " + std::to_string(*ids));
     }
 
-    [[noreturn]] void refuse_row(std::int64_t id) const {
+    [[noreturn]] void refuse_row(const std::int64_t* ids) const {
+        const float* rank = ranks_;
+        while (!std::isnan(*rank)) ++rank;
+        const std::int64_t id = ids[rank - ranks_];
         throw std::invalid_argument((request_.scales == nullptr ? "rows: row " : "scales: row ") + std::to_string(id) +
                                     " has a value that is not finite: its score is not a number");
     }
 
     const RerankRequest& request_;
-    const ScoreLoop loop_;
+    const RerankLoops& loops_ = rerank_loops();
+    const ScoreLoop score_;
     const std::size_t ahead_;
     const bool takes_digits_;
     std::vector<float> query_;
@@ -199,7 +184,6 @@ private:
     std::size_t num_ids_ = 0;
     float ranks_[chunk_candidates];
     float squares_[chunk_candidates];
-    std::uint32_t hits_[chunk_candidates];
 };
 
 void write(const RerankRequest& request, const std::vector<Key>& keys, float* scores, std::int64_t* indices) {

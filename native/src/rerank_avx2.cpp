@@ -176,6 +176,8 @@ const RerankLoops rerank_loops{
         {&score<Bfloat16, Metric::inner_product>, &score<Bfloat16, Metric::l2>, &score<Bfloat16, Metric::cosine>},
         {&score<Int8, Metric::inner_product>, &score<Int8, Metric::l2>, &score<Int8, Metric::cosine>},
     },
+    &portable::pack,
+    &portable::keys,
     nullptr,
 };
 

@@ -75,7 +75,34 @@ void score(const ScoreTask& task, float* sums, float* squares) {
     }
 }
 
+// Floats as unsigned numbers of the opposite order.
+std::uint32_t descending(float rank) {
+    const auto bits = std::bit_cast<std::uint32_t>(rank + 0.0F);
+    return bits >> 31 != 0 ? bits : ~bits & 0x7FFFFFFFU;
+}
+
 }  // namespace
+
+// Neither loop has a branch on what it keeps, which could be mispredicted.
+std::size_t pack(const std::int64_t* ids, std::size_t count, std::size_t num_rows, std::int64_t* packed) {
+    std::size_t size = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        if (static_cast<std::uint64_t>(ids[i]) >= num_rows && ids[i] != -1) return refused;
+        packed[size] = ids[i];
+        size += ids[i] != -1 ? 1 : 0;
+    }
+    return size;
+}
+
+std::size_t keys(const float* ranks, const std::int64_t* ids, std::size_t count, float bar, Key* keys) {
+    std::size_t size = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        if (ranks[i] != ranks[i]) return refused;
+        keys[size] = Key{descending(ranks[i])} << id_bits | static_cast<Key>(ids[i]);
+        size += ranks[i] >= bar ? 1 : 0;
+    }
+    return size;
+}
 
 const RerankLoops rerank_loops{
     {
@@ -84,6 +111,8 @@ const RerankLoops rerank_loops{
         {&score<Bfloat16, Metric::inner_product>, &score<Bfloat16, Metric::l2>, &score<Bfloat16, Metric::cosine>},
         {&score<Int8, Metric::inner_product>, &score<Int8, Metric::l2>, &score<Int8, Metric::cosine>},
     },
+    &pack,
+    &keys,
     nullptr,
 };
 

@@ -66,23 +66,36 @@ template <class Key>
 class BoundedTopK {
 public:
     explicit BoundedTopK(std::size_t k) : k_(k), capacity_(k + std::max<std::size_t>(k, min_slack)) {
-        keys_.reserve(std::min(capacity_, max_reserve));
+        keys_.resize(std::min(capacity_, max_reserve));
     }
 
     // Add a key; true if the bar moved.
     bool push(const Key& key) {
-        keys_.push_back(key);
-        if (keys_.size() < capacity_) return false;
+        *room(1) = key;
+        return add(1);
+    }
+
+    // Where up to `count` keys may be written, which are then added.
+    Key* room(std::size_t count) {
+        if (keys_.size() - size_ < count) keys_.resize(std::max(2 * keys_.size(), size_ + count));
+        return keys_.data() + size_;
+    }
+
+    // Add the first `count` keys in the room; true if the bar moved.
+    bool add(std::size_t count) {
+        size_ += count;
+        if (size_ < capacity_) return false;
         cut();
         return true;
     }
 
-    // The worst of the k best at the last cut; valid once push returned true.
+    // The worst of the k best at the last cut; valid once a key moved it.
     const Key& bar() const { return bar_; }
 
     // At most k keys, ascending.
     std::vector<Key> take() {
-        if (keys_.size() > k_) cut();
+        if (size_ > k_) cut();
+        keys_.resize(size_);
         sort_ascending(keys_.data(), keys_.size());
         return std::move(keys_);
     }
@@ -92,13 +105,14 @@ private:
     static constexpr std::size_t max_reserve = 1 << 16;
 
     void cut() {
-        select_smallest(keys_.data(), keys_.size(), k_);
-        keys_.resize(k_);
-        bar_ = *std::max_element(keys_.begin(), keys_.end());
+        select_smallest(keys_.data(), size_, k_);
+        size_ = k_;
+        bar_ = *std::max_element(keys_.data(), keys_.data() + k_);
     }
 
     std::size_t k_;
     std::size_t capacity_;
+    std::size_t size_ = 0;  // keys at the front of keys_; room behind them
     std::vector<Key> keys_;
     Key bar_{};
 };

@@ -35,14 +35,19 @@ def test_the_sequential_probe_reads_every_word(library: object, streams: int, ah
 @pytest.mark.parametrize("row_bytes", [16, 48, 64, 80, 256, 1040])
 @pytest.mark.parametrize("ahead", [0, 3, 1000])
 @pytest.mark.parametrize("cache", floors.CACHES)
-def test_the_gather_probe_reads_every_row_whole(library: object, row_bytes: int, ahead: int, cache: int) -> None:
-    """Changing any word of a row it was asked for changes its fold; other rows do not matter."""
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_gather_probe_reads_every_row_whole(
+    library: object, row_bytes: int, ahead: int, cache: int, scaled: bool
+) -> None:
+    """Changing any word of a row it was asked for, or its scale, changes its fold; other rows do not matter."""
     rng = np.random.default_rng(2)
     rows = rng.integers(0, 2**63, (50, row_bytes // 8), dtype=np.uint64)
+    scales = np.ones(len(rows), np.float32)
     ids = np.array([3, 11, 49, 0])
 
     def gather() -> int:
-        return library.gather_read(rows.ctypes.data, row_bytes, ids.ctypes.data, len(ids), ahead, cache)
+        scales_at = scales.ctypes.data if scaled else None
+        return library.gather_read(rows.ctypes.data, row_bytes, scales_at, ids.ctypes.data, len(ids), ahead, cache)
 
     before = gather()
     rows[4] += 1
@@ -51,12 +56,18 @@ def test_the_gather_probe_reads_every_row_whole(library: object, row_bytes: int,
         rows[row, word] ^= np.uint64(1)
         assert gather() != before
         rows[row, word] ^= np.uint64(1)
+    for row in range(len(rows)):
+        scales[row] = 2
+        assert (gather() != before) == (scaled and row in ids)
+        scales[row] = 1
 
 
 def test_the_probes_say_what_they_do_not_take() -> None:
     """Rows and codes that the probes cannot read are refused."""
     with pytest.raises(ValueError, match="rows"):
         floors.gather_read(np.zeros((4, 3), np.float32), itertools.repeat(np.zeros(1, np.int64)))
+    with pytest.raises(ValueError, match="scales"):
+        floors.gather_read(np.zeros((4, 4), np.float32), itertools.repeat(np.zeros(1, np.int64)), np.ones(4))
     with pytest.raises(ValueError, match="code_bytes"):
         floors.tiled_popcount(10, 12, 1)
     with pytest.raises(ValueError, match="array"):
