@@ -20,9 +20,9 @@
 namespace bowerbird {
 namespace {
 
-constexpr std::size_t max_block_bytes = 32 * 1024;
+constexpr std::size_t block_bytes = 16 * 1024;  // half of a small first-level cache: the next block comes meanwhile
 constexpr std::size_t max_block_codes = 1024;
-constexpr std::size_t words_a_block = 2 * std::max(max_block_bytes, group_codes * max_code_bytes) / 8;
+constexpr std::size_t words_a_block = 2 * std::max(block_bytes, group_codes * max_code_bytes) / 8;
 constexpr std::size_t batch_queries = 64;           // share the codes of a task
 constexpr std::size_t min_range_codes = 32 * 1024;  // smaller shares cost more in threads than they save
 constexpr std::size_t line_bytes = 64;
@@ -115,7 +115,7 @@ public:
     explicit RangeScan(const ScanRequest& request)
         : request_(request),
           words_(request.code_bytes / 8),
-          block_codes_(std::clamp(scan_loops().block_bytes / request.code_bytes / group_codes * group_codes, group_codes,
+          block_codes_(std::clamp(block_bytes / request.code_bytes / group_codes * group_codes, group_codes,
                                   max_block_codes)),
           loops_(scan_loops()) {}
 
@@ -150,7 +150,7 @@ private:
         // While this block is compared, the next one comes from memory, a share a query.
         const std::uint8_t* ahead = code(block.end);
         const std::uint8_t* ahead_end = masked ? ahead : code(std::min(block.end + block_codes_, range.end));
-        const std::ptrdiff_t share = max_block_bytes / static_cast<std::ptrdiff_t>(queries.size()) + line_bytes;
+        const std::ptrdiff_t share = block_bytes / static_cast<std::ptrdiff_t>(queries.size()) + line_bytes;
         for (QueryState* state : queries) {
             const std::uint8_t* share_end = ahead + std::min(share, ahead_end - ahead);
             for (; ahead < share_end; ahead += line_bytes) __builtin_prefetch(ahead);

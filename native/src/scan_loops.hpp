@@ -15,8 +15,6 @@ constexpr std::size_t group_codes = 32;  // blocks are arranged in whole groups
 using Hit = std::uint64_t;
 
 struct ScanLoops {
-    std::size_t block_bytes;  // of codes that fit the first-level cache when arranged
-
     // distances[i] = number of bits in which code i differs from the query; a code has `words` words of 64 bits.
     void (*hamming)(const std::uint8_t* codes, std::size_t count, std::size_t words, const std::uint8_t* query,
                     std::uint16_t* distances);

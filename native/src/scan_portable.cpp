@@ -60,6 +60,6 @@ std::size_t nearer(const std::uint64_t* block, std::size_t count, std::size_t wo
 
 }  // namespace
 
-const ScanLoops scan_loops{32 * 1024, &hamming, &below, &arrange, &nearer};
+const ScanLoops scan_loops{&hamming, &below, &arrange, &nearer};
 
 }  // namespace bowerbird::portable
