@@ -70,13 +70,15 @@ def test_every_code_length(level: str, bits: int) -> None:
 
 
 @every_level
-def test_extreme_distances(level: str) -> None:
-    """All bits equal is 0, all bits different is 4096: no counter overflows."""
-    codes = np.stack([np.zeros(512, np.uint8), np.full(512, 255, np.uint8)] * 3)
+@pytest.mark.parametrize("bits", [64, 192, 256, 320, 1024, 4096])
+@pytest.mark.parametrize("num_queries", [1, 3])
+def test_extreme_distances(level: str, bits: int, num_queries: int) -> None:
+    """All bits equal is 0, all bits different is their number, in each way of comparing: no counter overflows."""
+    codes = np.stack([np.zeros(bits // 8, np.uint8), np.full(bits // 8, 255, np.uint8)] * 70)
     with simd(level):
-        distances, indices = native.scan(codes, codes[:1], 6)
-    assert distances.tolist() == [[0, 0, 0, 4096, 4096, 4096]]
-    assert indices.tolist() == [[0, 2, 4, 1, 3, 5]]
+        distances, indices = native.scan(codes, np.repeat(codes[:1], num_queries, axis=0), 140)
+    assert distances.tolist() == [[0] * 70 + [bits] * 70] * num_queries
+    assert indices.tolist() == [[*range(0, 140, 2), *range(1, 140, 2)]] * num_queries
 
 
 @pytest.mark.parametrize("num_queries", [1, 3, 40])
