@@ -114,8 +114,20 @@ py::object exported(const py::object& value, const py::object& stream, const cha
             return export_function(py::arg("stream") = stream);
         }
     } catch (py::error_already_set& error) {
-        if (!error.matches(PyExc_Exception)) throw;
+        if (!error.matches(PyExc_Exception) || error.matches(PyExc_MemoryError)) throw;
         throw py::type_error(std::string(name) + ": its memory cannot be shared: " + text(error.value()));
+    }
+}
+
+// DLPack's number for the kind of memory where the value says that it lies.
+int device_type_of(const py::object& value, const char* name) {
+    try {
+        return value.attr("__dlpack_device__")().cast<std::pair<int, int>>().first;
+    } catch (py::error_already_set& error) {
+        if (!error.matches(PyExc_Exception)) throw;
+        throw py::type_error(std::string(name) + ": it does not say where it lies: " + text(error.value()));
+    } catch (const py::cast_error&) {
+        throw py::type_error(std::string(name) + ": expected two integers from __dlpack_device__");
     }
 }
 
@@ -153,7 +165,12 @@ Tensor from_buffer(const py::object& value, const char* name) {
         throw py::type_error(std::string(name) + ": expected an array or a buffer, got " + type_name(value));
     }
     const py::object view = py::reinterpret_steal<py::object>(buffer);
-    return from_numpy(py::module_::import("numpy").attr("asarray")(view).cast<py::array>(), name);
+    try {
+        return from_numpy(py::module_::import("numpy").attr("asarray")(view).cast<py::array>(), name);
+    } catch (py::error_already_set& error) {
+        if (!error.matches(PyExc_ValueError)) throw;
+        throw py::type_error(std::string(name) + ": NumPy cannot read this buffer: " + text(error.value()));
+    }
 }
 
 std::string device_name(int device) { return device == host ? "the CPU" : "CUDA device " + std::to_string(device); }
@@ -181,7 +198,10 @@ std::size_t Tensor::element_bytes() const {
 }
 
 bool Tensor::contiguous() const {
-    if (size() == 0) return true;
+    // Not by size(): of elements that share their memory there may be so many that it wraps around to 0.
+    for (std::size_t axis = 0; axis < rank; ++axis) {
+        if (shape[axis] == 0) return true;
+    }
     if (reinterpret_cast<std::uintptr_t>(data) % element_bytes() != 0) return false;
     auto stride = static_cast<std::int64_t>(element_bytes());
     for (std::size_t axis = rank; axis-- > 0;) {
@@ -217,8 +237,8 @@ Tensor Place::tensor(const py::object& value, const char* name) const {
                               ", where the first argument lies, got the CPU's");
     }
     // Handle 0, the default stream, has the number 1 in the protocol. Only a CUDA tensor takes a stream.
-    const auto type = py::cast<std::pair<int, int>>(value.attr("__dlpack_device__")()).first;
-    const py::object stream = type == dlpack::cuda ? py::object(py::int_(stream_ == 0 ? 1 : stream_)) : py::none();
+    const bool takes_stream = device_type_of(value, name) == dlpack::cuda;
+    const py::object stream = takes_stream ? py::object(py::int_(stream_ == 0 ? 1 : stream_)) : py::none();
     Tensor view = from_dlpack(value, stream, name);
     if (view.device == device_) return view;
     throw py::value_error(std::string(name) + ": expected memory of " + device_name(device_) +

@@ -28,7 +28,11 @@ def real(value: object, name: str) -> float:
 
     Raises:
         TypeError: it is no number.
+        ValueError: it does not fit.
     """
     if isinstance(value, int | float | np.integer | np.floating):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ValueError(f"{name}: expected a number within the range of float64") from error
     raise TypeError(f"{name}: expected a number, got {type(value).__name__}")

@@ -95,7 +95,11 @@ def place_of(first: object) -> Place | None:
         of = LIBRARIES.get(base.__module__.partition(".")[0])
         if of is not None:
             return of(first)
-    if first.__dlpack_device__()[0] == DLPACK_CUDA:
+    try:
+        device_type = first.__dlpack_device__()[0]
+    except Exception:  # the compiled module asks again, and says which argument it is
+        return None
+    if device_type == DLPACK_CUDA:
         raise TypeError(
             f"expected a CUDA array of {' or '.join(LIBRARIES)}, got {type(first).__module__}.{type(first).__name__}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -127,7 +128,6 @@ def bias_table(**changed: Any) -> Any:
     return native.bias_table(**wanted)
 
 
-KERNELS = [scan, rerank, nms, batched_nms, soft_nms, detection_postprocess, preprocess, walk, bias_table]
 KERNELS = [scan, rerank, nms, batched_nms, soft_nms, detection_postprocess, preprocess, roi_align, walk, bias_table]
 NOT_FINITE = [np.nan, np.inf, -np.inf]
 REFUSED: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] = [
@@ -219,6 +219,8 @@ REFUSED: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] =
     (nms, {"classes": np.zeros(4, np.int64)}, ValueError, "classes: expected length 5"),
     *((nms, {"max_iou": bad}, ValueError, "max_iou: expected 0 to 1") for bad in (-0.1, 1.1, float("nan"))),
     (nms, {"max_iou": "half"}, TypeError, "max_iou: expected a number, got str"),
+    (nms, {"max_iou": 10**400}, ValueError, "max_iou: expected a number within the range of float64"),
+    (nms, {"scores": (ctypes.c_void_p * 5)()}, TypeError, "scores: NumPy cannot read this buffer"),
     (batched_nms, {"boxes": BOXES}, ValueError, "boxes: expected rank 3"),
     (batched_nms, {"boxes": np.zeros((1, 5, 5), np.float32)}, ValueError, "boxes: expected length 4"),
     (batched_nms, {"boxes": np.zeros((2, 5, 4), np.float32)[:, ::2]}, ValueError, "boxes: expected a C-contiguous"),
@@ -272,6 +274,7 @@ REFUSED: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] =
     (detection_postprocess, {"activation": "softmax"}, ValueError, "activation: expected 'none' or 'sigmoid'"),
     (detection_postprocess, {"image_size": (4,)}, ValueError, "image_size: expected 2 numbers, got 1"),
     (detection_postprocess, {"image_size": 4}, TypeError, "image_size: expected 2 numbers"),
+    (detection_postprocess, {"image_size": (10**400, 4)}, ValueError, "image_size: expected a number within the range"),
     (detection_postprocess, {"image_size": ("a", 4)}, TypeError, "image_size: expected 2 numbers"),
     (detection_postprocess, {"image_size": (0, 4)}, ValueError, "image_size: expected a finite number above 0"),
     (detection_postprocess, {"min_score": 1.5}, ValueError, "min_score: expected 0 to 1"),

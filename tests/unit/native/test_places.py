@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,67 @@ def test_a_device_of_an_unknown_library_is_refused() -> None:
     """Without its library there is no stream and no memory for results."""
     with pytest.raises(TypeError, match=r"expected a CUDA array of torch or cupy, got .*Shelf"):
         native.scan(Shelf(CODES, device=(2, 0)), CODES[:2], 3)
+
+
+@pytest.mark.parametrize(
+    "fault", [None, ("x", 0), (1, 0, 0), KeyError("lost"), RuntimeError("lost"), AttributeError("lost")]
+)
+def test_an_array_that_does_not_say_where_it_lies_is_named(fault: Any) -> None:
+    """Whatever its __dlpack_device__ gives or raises, as the first argument or a later one."""
+
+    class Lost(Shelf):
+        def __dlpack_device__(self) -> tuple[int, int]:
+            if isinstance(fault, Exception):
+                raise fault
+            return fault  # type: ignore[no-any-return]  # that is the fault
+
+    message = "lost" if isinstance(fault, Exception) else "expected two integers from __dlpack_device__"
+    with pytest.raises(TypeError, match=f"codes: .*{message}"):
+        native.scan(Lost(CODES), CODES[:2], 3)
+    with pytest.raises(TypeError, match=f"queries: .*{message}"):
+        native.scan(CODES, Lost(CODES), 3)
+
+
+def test_an_array_without_a_device_is_named() -> None:
+    """Half of the protocol is none."""
+
+    class Half:
+        def __dlpack__(self, **wanted: Any) -> Any:
+            return CODES.__dlpack__(**wanted)
+
+    with pytest.raises(TypeError, match=r"queries: it does not say where it lies: .*__dlpack_device__"):
+        native.scan(CODES, Half(), 3)
+
+
+def test_running_out_of_memory_is_no_wrong_type() -> None:
+    """A producer that must copy, and cannot, is heard."""
+
+    class Big(Shelf):
+        def __dlpack__(self, **wanted: Any) -> Any:
+            raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        native.scan(CODES, Big(CODES), 3)
+
+
+def test_elements_that_share_their_memory_are_refused_in_any_number() -> None:
+    """2^64 elements are not 0 of them."""
+
+    class Repeated(Shelf):
+        """NumPy's capsule with another shape and other strides: DLTensor.shape and .strides, at bytes 24 and 32."""
+
+        def __dlpack__(self, **wanted: Any) -> Any:
+            capsule = self.array.__dlpack__()
+            pointer = ctypes.pythonapi.PyCapsule_GetPointer
+            pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+            self.shape, self.strides = (ctypes.c_int64 * 2)(2**60, 16), (ctypes.c_int64 * 2)(0, 1)
+            tensor = pointer(capsule, b"dltensor")
+            ctypes.c_void_p.from_address(tensor + 24).value = ctypes.addressof(self.shape)
+            ctypes.c_void_p.from_address(tensor + 32).value = ctypes.addressof(self.strides)
+            return capsule
+
+    with pytest.raises(ValueError, match="codes: expected a C-contiguous"):
+        native.scan(Repeated(CODES), CODES[:2], 3)
 
 
 def test_a_device_that_kernels_do_not_know_is_refused() -> None:
