@@ -3,7 +3,6 @@
 #include "bowerbird/nms.hpp"
 
 #include <algorithm>
-#include <unordered_map>
 #include <vector>
 
 #include "parallel.hpp"
@@ -28,16 +27,16 @@ Image image_of(const NmsRequest& request, std::size_t image) {
             request.counts == nullptr ? request.num_boxes : static_cast<std::size_t>(request.counts[image])};
 }
 
-// Numbers of groups for any classes, in order of appearance.
+// Numbers of groups for any classes, ascending. By sorting: there are classes that make any hash table slow.
 Groups numbered(const Image& image) {
-    Groups groups;
-    std::unordered_map<std::int64_t, std::uint32_t> numbers;
+    std::vector<std::int64_t> classes(image.classes, image.classes + image.num_boxes);
+    std::sort(classes.begin(), classes.end());
+    classes.erase(std::unique(classes.begin(), classes.end()), classes.end());
+    Groups groups{std::vector<std::uint32_t>(image.num_boxes), std::vector<std::uint32_t>(classes.size())};
     for (std::size_t i = 0; i < image.num_boxes; ++i) {
-        const auto next = static_cast<std::uint32_t>(groups.sizes.size());
-        const auto [entry, is_new] = numbers.try_emplace(image.classes[i], next);
-        if (is_new) groups.sizes.push_back(0);
-        groups.of_box.push_back(entry->second);
-        ++groups.sizes[entry->second];
+        const auto found = std::lower_bound(classes.begin(), classes.end(), image.classes[i]);
+        groups.of_box[i] = static_cast<std::uint32_t>(found - classes.begin());
+        ++groups.sizes[groups.of_box[i]];
     }
     return groups;
 }
@@ -56,21 +55,27 @@ Groups groups_of(const Image& image) {
     return groups;
 }
 
-Extent extent_of(const Image& image) {
-    if (image.num_boxes == 0) return {};
-    Extent extent{image.boxes[0], image.boxes[1], image.boxes[0], image.boxes[1]};
-    for (std::size_t i = 1; i < image.num_boxes; ++i) {
-        const float x = image.boxes[i * 4], y = image.boxes[i * 4 + 1];
-        extent = {std::min(extent.low_x, x), std::min(extent.low_y, y), std::max(extent.high_x, x),
-                  std::max(extent.high_y, y)};
-    }
-    return extent;
+constexpr std::size_t sampled_boxes = 256;
+constexpr std::size_t outermost_share = 64;  // one in so many at either end
+
+// Where the boxes lie along an axis: the quantiles of a sample, widened by the share beyond them. The outermost boxes
+// are not asked: a single one far away would put all others into one cell.
+Range range_of(const Image& image, std::size_t axis) {
+    std::vector<float> sample;
+    const std::size_t step = image.num_boxes / sampled_boxes + 1;
+    for (std::size_t i = 0; i < image.num_boxes; i += step) sample.push_back(image.boxes[i * 4 + axis]);
+    if (sample.empty()) return {};
+    const std::size_t beyond = sample.size() / outermost_share, last = sample.size() - 1 - beyond;
+    std::sort(sample.begin(), sample.end());
+    const double low = sample[beyond], high = sample[last];
+    const double margin = (high - low) * static_cast<double>(beyond) / static_cast<double>(last - beyond + 1);
+    return {low - margin, high + margin};
 }
 
 // Writes at most max_kept indices; returns how many.
 std::size_t suppress(const Image& image, float max_iou, std::size_t max_kept, std::int64_t* indices) {
     const Groups groups = groups_of(image);
-    KeptBoxes kept(groups.sizes, max_iou, extent_of(image));
+    KeptBoxes kept(groups.sizes, max_iou, range_of(image, 0), range_of(image, 1));
     std::vector<RankKey> keys(image.num_boxes);
     for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = rank_key(image.scores[i], i);
     sort_best_first(keys);

@@ -23,12 +23,11 @@ Box box_of(const float* corners) {
 }
 
 KeptBoxes::KeptBoxes(std::size_t num_groups, float max_iou)
-    : KeptBoxes(std::vector<std::uint32_t>(num_groups), max_iou, {}) {}
+    : KeptBoxes(std::vector<std::uint32_t>(num_groups), max_iou, {}, {}) {}
 
-KeptBoxes::KeptBoxes(const std::vector<std::uint32_t>& group_sizes, float max_iou, const Extent& extent)
-    : max_iou_(max_iou), low_x_(extent.low_x), low_y_(extent.low_y), loop_(nms_loops().overlaps_any) {
-    const double width = static_cast<double>(extent.high_x) - low_x_;
-    const double height = static_cast<double>(extent.high_y) - low_y_;
+KeptBoxes::KeptBoxes(const std::vector<std::uint32_t>& group_sizes, float max_iou, const Range& x, const Range& y)
+    : max_iou_(max_iou), low_x_(x.low), low_y_(y.low), loop_(nms_loops().overlaps_any) {
+    const double width = x.high - x.low, height = y.high - y.low;
     sides_x_ = width > 0.0 ? 1.0 / width : 0.0;
     sides_y_ = height > 0.0 ? 1.0 / height : 0.0;
     const double bar = (1.0 - rounding) * max_iou;

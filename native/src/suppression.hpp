@@ -22,9 +22,9 @@ struct Groups {
     std::uint32_t of(std::size_t box) const { return of_box.empty() ? 0 : of_box[box]; }
 };
 
-// The lowest and highest x_min and y_min of some boxes.
-struct Extent {
-    float low_x = 0.0F, low_y = 0.0F, high_x = 0.0F, high_y = 0.0F;
+// Where most boxes lie along an axis, by x_min or y_min; those beyond count as lying at its end.
+struct Range {
+    double low = 0.0, high = 0.0;
 };
 
 // Greedy suppression: boxes come best first, and each is tested against those of its group kept so far.
@@ -40,7 +40,7 @@ public:
     KeptBoxes(std::size_t num_groups, float max_iou);
 
     // As many cells as a group of that size pays for.
-    KeptBoxes(const std::vector<std::uint32_t>& group_sizes, float max_iou, const Extent& extent);
+    KeptBoxes(const std::vector<std::uint32_t>& group_sizes, float max_iou, const Range& x, const Range& y);
 
     // False if a kept box of the group suppresses this one; true, and it is kept, otherwise.
     bool admit(std::uint32_t group, const Box& box);
@@ -57,7 +57,7 @@ private:
     void add(std::uint32_t cell, const Box& box);
 
     float max_iou_;
-    double low_x_, low_y_, sides_x_, sides_y_;  // sides of the extent per unit
+    double low_x_, low_y_, sides_x_, sides_y_;  // sides of the grid per unit
     double reach_back_, reach_on_;              // in sides of the box
     std::vector<Grid> groups_;
     std::vector<std::uint32_t> cells_;  // first blocks

@@ -93,6 +93,22 @@ def test_many_boxes_equal_the_reference(level: str, case: BoxSet) -> None:
 
 
 @every_level
+@pytest.mark.parametrize("far", [1, 20, 300])
+@pytest.mark.parametrize("distance", [1e5, -1e5, 3e38])
+def test_boxes_far_away_change_nothing(level: str, far: int, distance: float) -> None:
+    """Boxes beyond the grid, at every place of the input, are suppressed by each other and by nothing else."""
+    rng = np.random.default_rng(9)
+    corner = rng.integers(0, 60, (1500, 2)) * 8.0
+    boxes = np.concatenate([corner, corner + rng.integers(1, 4, (1500, 2)) * 8], axis=1).astype(np.float32)
+    which = rng.choice(1500, far, replace=False)
+    boxes[which] += np.float32(distance)
+    scores = rng.integers(0, 300, 1500).astype(np.float32)
+    with simd(level):
+        actual = native.nms(boxes, scores, max_iou=0.3)
+    np.testing.assert_array_equal(actual, reference.nms(boxes, scores, max_iou=0.3))
+
+
+@every_level
 @pytest.mark.parametrize("scale", [1.0, 1e-23, 1e30])
 def test_areas_out_of_range_change_nothing(level: str, scale: float) -> None:
     """Areas that underflow or overflow float32 give what the same operations of the reference give."""
