@@ -26,7 +26,7 @@ constexpr std::size_t candidate_slack = 8192;  // many are sorted a few times, n
 // The best pairs so far.
 class Candidates {
 public:
-    Candidates(std::size_t most, float limit) : most_(most), capacity_(most + candidate_slack), limit_(limit) {}
+    Candidates(std::size_t most, float limit) : most_(most), capacity_(most + std::max(most, candidate_slack)), limit_(limit) {}
 
     // Lower scores cannot become candidates any more.
     float limit() const { return limit_; }
@@ -220,7 +220,7 @@ public:
 
     std::size_t fill() {
         const std::vector<RankKey> candidates = select(request_, scores_);
-        request_.soft_sigma > 0.0F ? suppress_softly(candidates) : suppress(candidates);
+        if (!candidates.empty()) request_.soft_sigma > 0.0F ? suppress_softly(candidates) : suppress(candidates);
         std::fill(boxes_out_ + count_ * 4, boxes_out_ + request_.max_detections * 4, 0.0F);
         std::fill(scores_out_ + count_, scores_out_ + request_.max_detections, 0.0F);
         std::fill(classes_out_ + count_, classes_out_ + request_.max_detections, -1);

@@ -107,6 +107,14 @@ def test_only_boxes_of_candidates_are_read() -> None:
         native.detection_postprocess(scores, boxes, min_score=0.05, max_iou=0.5)
 
 
+def test_classes_without_anchors_take_no_memory() -> None:
+    """An image without candidates is empty, however many classes there are."""
+    scores, boxes = np.empty((1, 0, 2**31 - 1), np.float32), np.empty((1, 0, 4), np.float32)
+    for soft_sigma in (None, 0.5):
+        found = native.detection_postprocess(scores, boxes, min_score=0.5, max_iou=0.5, soft_sigma=soft_sigma)
+        assert found[3].tolist() == [0]
+
+
 def test_a_score_at_the_threshold_counts() -> None:
     """The threshold is inclusive, as a score and as a logit; one ulp below is out."""
     below = np.nextafter(np.float32(0.25), np.float32(0))
