@@ -4,7 +4,8 @@ Run: python -m tests.fuzz.fuzz_native [--seconds 5] [--seed 0] [--case N] [kerne
 
 A case takes arguments that are right and spoils none, one or two of them. The call must then either raise TypeError,
 ValueError or MemoryError, or return what the NumPy reference returns for the same arguments. The calls are made in a
-child process: a crash of it is reported with the number of the case, and `--case N` makes that case again.
+child process: a crash of it, or a case that does not end, is reported with its number, and `--case N` makes that case
+again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import faulthandler
 import mmap
 import os
 import random
+import signal
 import struct
 import sys
 import time
@@ -31,7 +33,8 @@ from tests.fuzz import cases
 
 Array = npt.NDArray[Any]
 ALLOWED = (TypeError, ValueError, MemoryError)
-LIMIT_SECONDS = 20.0  # of one call: more is a hang
+LIMIT_SECONDS = 20.0  # of one call: more is a fault
+HANG_SECONDS = 60.0  # of one case, the reference included
 
 
 @dataclass
@@ -195,12 +198,27 @@ def main() -> int:
     child = os.fork()
     if child == 0:
         os._exit(_flushed(run(kernels, 0, arguments.seconds, seed, progress)))
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = _exit_code(child, progress)
     if status < 0:
         number = struct.unpack("q", progress[:8])[0]
         print(f"case {number} ({kernels[number % len(kernels)]}, seed {seed}) ended the process with signal {-status}; "
               f"again: --seed {seed} --case {number} {' '.join(arguments.kernels)}", file=sys.stderr)  # fmt: skip
     return 0 if status == 0 else 1
+
+
+def _exit_code(child: int, progress: mmap.mmap) -> int:
+    """Exit code of the child once it ends. One that stays with a case is aborted, and says where it was."""
+    seen, since = progress[:8], time.monotonic()
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if progress[:8] != seen:
+            seen, since = progress[:8], time.monotonic()
+        elif time.monotonic() - since > HANG_SECONDS:
+            os.kill(child, signal.SIGABRT)
+            since = time.monotonic()
+        time.sleep(0.02)
 
 
 def _flushed(status: int) -> int:

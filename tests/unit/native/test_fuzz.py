@@ -52,6 +52,13 @@ def test_another_exception_is_found() -> None:
     assert "failed: KeyError" in run.stderr
 
 
+def test_a_call_that_does_not_end_is_found_and_named() -> None:
+    """The child is aborted, and says where it was."""
+    run = fuzz("import time; fuzz_native.HANG_SECONDS = 0.5; native.nms = lambda *a, **k: time.sleep(1000)")
+    assert run.returncode == 1
+    assert "case 0 (nms, seed 5) ended the process with signal 6" in run.stderr
+
+
 def test_a_crash_is_found_and_named() -> None:
     """The number of the case outlives the process."""
     run = fuzz("native.nms = lambda *a, **k: os.abort()")
