@@ -6,11 +6,11 @@
 //   the floor: rows prefetched and loaded  19.6     37.9
 //   and the scale of int8, a fifth line    24.1        -   5/4 of 19.6 is 24.5: a line is a line
 //   and multiplied                         25.0     41.3   5.8 and 10.4 where the rows lie in a cache
-//   and the top 100 found of 10,000       +2 to +4; of 1,000, 3 to 6 more
-// So an int8 row of 256 values with a scale cannot come below 1.25 of the gather of its values alone. What the last
-// line costs is not hidden: 48 lines on their way last for some 150 ns (measured: of a pause of 290 ns every 64 rows
-// about half is hidden, of longer ones no more), and a cut of the top-k takes longer. Independent instructions among
-// the loads are hidden by half at most, chains that wait entirely: so few instructions count more than short chains.
+//   and the top 100 found of 10,000       up to 2 more; of 1,000, 3 to 6 more than of 10,000
+// So an int8 row of 256 values with a scale cannot come below 1.25 of the gather of its values alone. The top-k is
+// not hidden: 48 lines on their way last for some 150 ns (measured: of a pause of 290 ns every 64 rows about half is
+// hidden, of longer ones no more than that), and a cut or the sort takes longer. Instructions added among the loads are
+// hidden by half at most, a chain of as many cycles entirely: so few instructions count more than short chains.
 #include <immintrin.h>
 
 #include "rerank_loops.hpp"
