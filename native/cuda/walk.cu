@@ -53,7 +53,7 @@ struct Entry {
 
 struct Overview {
     Key max_degree;
-    unsigned broken;  // the offsets of the queries do not ascend
+    unsigned broken;  // the offsets of the queries do not ascend from 0 to T: all queries are empty
 };
 
 // Sums by key in `capacity` slots, a power of two; no_key marks a free one.
@@ -121,8 +121,10 @@ __global__ void __launch_bounds__(slot_threads) look_over(const WalkTask task) {
     if (largest > 0) atomicMax(&task.overview->max_degree, largest);
     for (std::size_t q = thread_in_grid(); q < request.num_queries; q += threads_in_grid()) {
         const std::int64_t begin = request.offsets[q], end = request.offsets[q + 1];
-        const bool ascends = 0 <= begin && begin <= end && static_cast<std::size_t>(end) <= request.num_query_items;
-        if (!ascends) atomicOr(&task.overview->broken, 1U);
+        const auto last = static_cast<std::int64_t>(request.num_query_items);
+        const bool starts = q > 0 || begin == 0, ends = q + 1 < request.num_queries || end == last;
+        const bool ascends = 0 <= begin && begin <= end && end <= last;
+        if (!(starts && ascends && ends)) atomicOr(&task.overview->broken, 1U);
     }
 }
 

@@ -50,16 +50,25 @@ std::uint64_t rank_of(float score, std::uint32_t item) {
 float score_of_rank(std::uint64_t rank) { return std::bit_cast<float>(~static_cast<std::uint32_t>(rank >> 32)); }
 std::uint32_t item_of_rank(std::uint64_t rank) { return static_cast<std::uint32_t>(rank); }
 
+// Every query item belongs to one query.
+void require_ascending(const WalkRequest& request) {
+    const auto refuse = [&](std::int64_t got, std::size_t at) {
+        throw std::invalid_argument("offsets: expected values that ascend from 0 to " +
+                                    std::to_string(request.num_query_items) + ", got " + std::to_string(got) + " at " +
+                                    std::to_string(at));
+    };
+    const std::int64_t last = request.offsets[request.num_queries];
+    if (request.offsets[0] != 0) refuse(request.offsets[0], 0);
+    for (std::size_t q = 1; q <= request.num_queries; ++q) {
+        if (request.offsets[q] < request.offsets[q - 1]) refuse(request.offsets[q], q);
+    }
+    if (last != static_cast<std::int64_t>(request.num_query_items)) refuse(last, request.num_queries);
+}
+
 // The distinct items of query q, ascending, with the sums of their weights.
 std::vector<Entry> read_entries(const WalkRequest& request, std::size_t q) {
-    const std::int64_t begin = request.offsets[q], end = request.offsets[q + 1];
-    if (begin < 0 || begin > end || static_cast<std::size_t>(end) > request.num_query_items) {
-        throw std::invalid_argument("offsets: expected values that ascend from 0 to " +
-                                    std::to_string(request.num_query_items) + ", got " + std::to_string(begin) +
-                                    " and " + std::to_string(end) + " at " + std::to_string(q));
-    }
     std::vector<Entry> entries;
-    for (std::int64_t t = begin; t < end; ++t) {
+    for (std::int64_t t = request.offsets[q]; t < request.offsets[q + 1]; ++t) {
         const std::int64_t item = request.queries[t];
         if (item < 0 || static_cast<std::size_t>(item) >= request.items.num_rows) {
             throw std::invalid_argument("queries: expected item ids from 0 to below " +
@@ -278,8 +287,7 @@ private:
 std::uint64_t find_max_degree(const WalkRequest& request) {
     bool needed = false;
     for (std::size_t q = 0; q < request.num_queries; ++q) {
-        const std::int64_t begin = request.offsets[q], end = request.offsets[q + 1];
-        needed |= end > 0 && begin < end - 1;
+        needed |= request.offsets[q + 1] - request.offsets[q] > 1;
     }
     if (!needed || request.max_degree > 0) return request.max_degree;
     std::uint64_t largest = 0;
@@ -292,6 +300,7 @@ std::uint64_t find_max_degree(const WalkRequest& request) {
 }  // namespace
 
 void walk(const WalkRequest& request, float* scores, std::int64_t* items, std::int64_t* steps_taken) {
+    require_ascending(request);
     const std::uint64_t max_degree = find_max_degree(request);
     const std::size_t at_once = std::max<std::size_t>(1, std::min(request.num_queries, request.num_threads));
     parallel_for(request.num_queries, at_once, [&](std::size_t q) {

@@ -122,6 +122,15 @@ def test_the_seed_changes_the_visits() -> None:
     assert (first[0] != second[0]).any()
 
 
+@pytest.mark.parametrize(("seed", "same"), [(2**64 - 1, -1), (np.uint64(2**63), -(2**63))])
+def test_a_seed_is_64_bits_signed_or_not(seed: int, same: int) -> None:
+    """Seeds that are hashes, unsigned, are taken like those that are int64."""
+    graph = random_graph(np.random.default_rng(7), 50, 20, 200)
+    ours = native.walk(*graph, *one_query(3), 20, steps=STEPS, seed=seed)
+    assert_same(ours, native.walk(*graph, *one_query(3), 20, steps=STEPS, seed=same))
+    assert_same(ours, reference.walk(*graph, *one_query(3), 20, steps=STEPS, seed=int(seed)))
+
+
 def expected_visits(
     graph: Graph, start: int, steps: int, restart: float, weights: tuple[Array, Array] | None = None
 ) -> Array:
@@ -359,3 +368,17 @@ def test_a_device_survives_any_values(rng: np.random.Generator) -> None:
     assert ((items >= -1) & (items < 9)).all()
     assert ((scores > 0) == (items >= 0)).all()
     assert ((steps >= 0) & (steps <= 500)).all()
+
+
+@needs_device
+@pytest.mark.parametrize("offsets", [[0, 2, 5], [1, 2, 6], [0, 4, 2, 6], [0, 7]])
+def test_queries_on_a_device_are_empty_unless_their_offsets_cover_all_items(offsets: list[int]) -> None:
+    """What the host refuses takes no step: a query left out of the offsets is not passed over in silence."""
+    graph = random_graph(np.random.default_rng(5), 9, 5, 30)
+    query = (np.arange(6), np.ones(6, np.float32), np.array(offsets))
+    with pytest.raises(ValueError, match="offsets: expected values that ascend from 0 to 6"):
+        native.walk(*graph, *query, 8, steps=500)
+    scores, items, steps = on_device((*graph, *query, 8), {"steps": 500})
+    assert (scores == 0).all()
+    assert (items == -1).all()
+    assert (steps == 0).all()

@@ -2,10 +2,15 @@
 // Legend: N items, M boards, E edges, T query items in all, Q queries, k results a query.
 //
 // After Pixie (Eksombatchai et al., WWW 2018, Algorithms 2 and 3). A query is a set of items with weights. The walk of
-// one item of degree d gets n = w s / sum(w s) of the query's steps, s = d (1 + ln max_degree - ln d). (The paper has
-// no 1: there the item of the highest degree would get no step at all.) With c the running sum of the doubles w s over
-// the query's items by ascending id, an item's budget is floor(steps * (c / total)) less the same of the item before
-// it, so that the budgets sum to the steps. An item named twice counts once, with the sum of its weights.
+// one item of degree d gets n = w s / sum(w s) of the query's steps, s = d (1 + ln max_degree - ln d). With c the
+// running sum of the doubles w s over the query's items by ascending id, an item's budget is floor(steps * (c / total))
+// less the same of the item before it, so that the budgets sum to the steps. An item named twice counts once, with the
+// sum of its weights. Where this is not Pixie's, and why:
+// - s: the paper has d (C - ln d). With its C, the largest degree itself, budgets all but follow the degree; with the
+//   logarithm of that, they grow slower than the degree, which is the aim, but an item of the highest degree would get
+//   no step at all: hence the 1.
+// - n: the paper divides by sum(s), so that steps grow with the weights. Here `steps` is what a query costs.
+// - A walker gives way to a new one after 128 steps, so that many walk at a time; the stop is looked for every 64.
 //
 // A walk is a row of walkers. Walker j begins at the query item and takes the steps 128 j to 128 j + 127 of the budget.
 // A step goes to a board of the item and on to an item of that board, which it counts as visited; then, with
@@ -57,13 +62,15 @@ struct WalkRequest {
 
 // Fill scores (Q, k) and items (Q, k), best first, ties keep the lower id, 0 and -1 where there are fewer; the query's
 // own items are left out. Fill steps_taken (Q).
-// Throws std::invalid_argument when the walk meets an offset or an id that is out of range.
+// Throws std::invalid_argument when request.offsets do not ascend from 0 to T, or the walk meets an offset or an id that
+// is out of range.
 void walk(const WalkRequest& request, float* scores, std::int64_t* items, std::int64_t* steps_taken);
 
 namespace cuda {
 
-// The same on a device. There a query item, an id or an offset that is out of range counts as none, like an item
-// without boards; a weight that is negative or not finite counts as 0.
+// The same on a device. There a query item, an id or an offset of the graph that is out of range counts as none, like an
+// item without boards; a weight that is negative or not finite counts as 0; and if the offsets of the queries do not
+// ascend from 0 to T, all queries are empty.
 std::size_t walk_scratch_bytes(const WalkRequest& request);
 void walk(const WalkRequest& request, const DeviceContext& context, float* scores, std::int64_t* items,
           std::int64_t* steps_taken);

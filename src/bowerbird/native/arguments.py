@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -21,6 +22,18 @@ def integer(value: object, name: str) -> int:
     if not -(2**63) <= number < 2**63:
         raise ValueError(f"{name}: expected a number of 64 bits, got {number}")
     return number
+
+
+def bits(value: object, name: str) -> int:
+    """The 64 bits of an integer, signed or unsigned, as a signed one.
+
+    Raises:
+        TypeError: it is no integer.
+        ValueError: it does not fit.
+    """
+    if isinstance(value, SupportsIndex) and 2**63 <= operator.index(value) < 2**64:
+        return operator.index(value) - 2**64
+    return integer(value, name)
 
 
 def real(value: object, name: str) -> float:

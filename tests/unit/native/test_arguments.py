@@ -341,6 +341,44 @@ REFUSED: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] =
     ),
     (roi_align, {"sampling_ratio": -1}, ValueError, "sampling_ratio: expected 0 to 1024"),
     (roi_align, {"num_threads": 0}, ValueError, "num_threads: expected 1 to"),
+    (walk, {"item_offsets": np.array([0, 2, 3], np.int32)}, TypeError, "item_offsets: expected dtype int64"),
+    (walk, {"item_offsets": np.array([], np.int64)}, ValueError, "item_offsets: rows: expected 0 to"),
+    (walk, {"item_boards": np.zeros(3, np.int64)}, TypeError, "item_boards: expected dtype int32"),
+    (walk, {"item_boards": np.zeros((3, 1), np.int32)}, ValueError, "item_boards: expected rank 1"),
+    (walk, {"board_offsets": np.array([0, 4])}, ValueError, "board_offsets: expected values that ascend from 0 to 3"),
+    (walk, {"board_items": np.zeros(6, np.int32)[::2]}, ValueError, "board_items: expected a C-contiguous"),
+    (walk, {"queries": np.array([0, 1], np.int32)}, TypeError, "queries: expected dtype int64"),
+    (walk, {"queries": np.array([0, 2])}, ValueError, "queries: expected item ids from 0 to below 2, got 2"),
+    (walk, {"queries": np.array([0, -1])}, ValueError, "queries: expected item ids from 0 to below 2, got -1"),
+    (walk, {"weights": np.ones(2)}, TypeError, "weights: expected dtype float32"),
+    (walk, {"weights": np.ones(3, np.float32)}, ValueError, "weights: expected length 2"),
+    (walk, {"weights": np.float32([1, -1])}, ValueError, "weights: expected 0 or more, got -1.* at position 1"),
+    *((walk, {"weights": np.float32([1, bad])}, ValueError, "weights: expected finite") for bad in NOT_FINITE),
+    *(
+        (walk, {"offsets": np.array(bad)}, ValueError, "offsets: expected values that ascend from 0 to 2, got")
+        for bad in ([0, 1], [1, 2], [0, 3], [0, 2, 1, 2], [-1, 2], [0, 2**62, 2], [0, -(2**63), 2], [1], [0])
+    ),
+    (walk, {"k": 0}, ValueError, "k: expected 1 to"),
+    (walk, {"steps": 0}, ValueError, "steps: expected 1 to 100000000, got 0"),
+    (walk, {"steps": 10**8 + 1}, ValueError, "steps: expected 1 to 100000000"),
+    *((walk, {"restart": bad}, ValueError, "restart: expected 0 to 1") for bad in (-0.1, 1.1, np.nan)),
+    (walk, {"seed": 0.5}, TypeError, "seed: expected an integer"),
+    *((walk, {"seed": bad}, ValueError, "seed: expected a number of 64 bits") for bad in (2**64, -(2**63) - 1)),
+    (walk, {"item_bias": np.zeros((2, 3), np.int32)}, ValueError, "item_bias: expected length 3 on axis 0"),
+    (walk, {"board_bias": np.zeros((3, 2), np.int32)}, ValueError, "board_bias: expected length 3 on axis 1"),
+    (walk, {"stop_items": -1}, ValueError, "stop_items: expected 0 to"),
+    (walk, {"stop_items": 3}, ValueError, "stop_visits: expected 1 to"),
+    (walk, {"max_degree": 0}, ValueError, "max_degree: expected 1 to"),
+    (walk, {"num_threads": 0}, ValueError, "num_threads: expected 1 to 256"),
+    *(
+        (bias_table, {"offsets": np.array(bad)}, ValueError, "offsets: expected values that ascend from 0 to")
+        for bad in ([0, 2], [1, 3], [0, 4, 3], [-1, 3], [0, 2**62, 3])
+    ),
+    (bias_table, {"neighbours": np.zeros(3, np.int64)}, TypeError, "neighbours: expected dtype int32"),
+    (bias_table, {"weights": np.ones(2, np.float32)}, ValueError, "weights: expected length 3"),
+    (bias_table, {"weights": np.float32([1, 2, -1])}, ValueError, "weights: expected 0 or more"),
+    *((bias_table, {"weights": np.float32([1, 2, bad])}, ValueError, "weights: expected fin") for bad in NOT_FINITE),
+    (bias_table, {"num_threads": 257}, ValueError, "num_threads: expected 1 to 256"),
 ]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bowerbird.native import _core
-from bowerbird.native.arguments import integer, real
+from bowerbird.native.arguments import bits, integer, real
 from bowerbird.native.places import place_of
 
 FloatArray = npt.NDArray[np.float32]
@@ -43,9 +43,13 @@ def walk(
     Query q is the set of items queries[offsets[q]:offsets[q + 1]]. A step goes from an item to one of its boards and on
     to an item of that board. The same seed and query give the same visits to the last one, whatever the number of
     threads, the other queries of the batch, and the order of a query's items; `native/include/bowerbird/walk.hpp`
-    defines every step. After Pixie (Eksombatchai et al., WWW 2018), with these deviations: the share of an item of
-    degree d is d (1 + ln max_degree - ln d), for without the 1 an item of the highest degree gets no step; a walker
-    also begins anew after 128 steps.
+    defines every step. After Pixie (Eksombatchai et al., WWW 2018), with these deviations:
+
+    - The share of an item of degree d is d (1 + ln max_degree - ln d), for without the 1 an item of the highest degree
+      gets no step; the paper's d (max_degree - ln d) all but follows the degree.
+    - Budgets are split by weight times share and sum to `steps`; the paper's grow with the weights.
+    - A walker begins anew after 128 steps, and the early stop is looked for every 8192, so that 64 can walk abreast.
+    - A query's own items are left out of its results.
 
     Args:
         item_offsets: (N + 1,) int64, ascending from 0 to E; item i is on the boards
@@ -57,10 +61,10 @@ def walk(
         weights: (T,) float32, finite, 0 or more. An item of weight 0 takes no steps and is only left out of the result.
         offsets: (Q + 1,) int64, ascending from 0 to T.
         k: at least 1; where fewer items were visited, scores are 0 and ids -1. A query's own items are left out.
-        steps: of a query, 1 to 10^8 (8 bytes of memory each), split over its items by weight and degree. A query of
-            items without boards, or of weights 0, takes none.
+        steps: of a query, 1 to 10^8 (8 bytes of memory each, up to 84 on a device), split over its items by weight and
+            degree. A query of items without boards, or of weights 0, takes none.
         restart: probability, 0 to 1, of a return to the query item after a step.
-        seed: any 64 bits.
+        seed: any 64 bits, -2^63 to 2^64 - 1; -1 and 2^64 - 1 are the same.
         item_bias: (E, 3) int32 of `bias_table(item_offsets, item_boards, ...)`: boards are chosen by weight. None:
             alike.
         board_bias: (E', 3) int32 of `bias_table(board_offsets, board_items, ...)`, for the items of a board.
@@ -79,7 +83,8 @@ def walk(
         TypeError: an argument has the wrong type or dtype.
         ValueError: an argument has the wrong shape, strides or value, or a step meets an offset or an id that is out of
             range; the message names the argument. Values no step meets are not looked at. On a device, whose values
-            the host does not read, what is out of range counts as an item without boards, a bad weight as 0.
+            the host does not read, what is out of range counts as an item without boards, a bad weight as 0, and all
+            queries are empty where `offsets` do not ascend from 0 to T.
     """
     return _core.walk(
         place_of(item_offsets),
@@ -88,7 +93,7 @@ def walk(
         integer(k, "k"),
         integer(steps, "steps"),
         real(restart, "restart"),
-        integer(seed, "seed"),
+        bits(seed, "seed"),
         item_bias,
         board_bias,
         integer(stop_items, "stop_items"),
