@@ -8,7 +8,7 @@
 // of them, share that time.
 //
 // The launches, nothing between them on the host:
-// 1. look_over: the largest degree, and whether the offsets of the queries ascend.
+// 1. look_over: the largest degree, and whether the offsets of the queries ascend from 0 to T.
 // 2. set_budgets: a block a query sorts its items, drops repeated ones, and splits the steps. The sums of doubles are
 //    made by one thread in the order of walk.hpp, from products that lie in memory, so that none is fused with a sum.
 // 3. take_steps: all walkers; with an early stop 64 of each item, then check_stops, and so on to the last round.

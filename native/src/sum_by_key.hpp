@@ -13,7 +13,8 @@ constexpr std::uint64_t hash_of(std::uint64_t key) { return key * 0x9E3779B97F4A
 template <class Sum>
 class SumByKey {
 public:
-    // `spent_bits`: so many upper bits of the hash are the same for all keys that come.
+    // `spent_bits`: so many upper bits of the hash are passed over, for they chose the keys that come. (The visits of a
+    // part were chosen by the hash of the item alone; the keys of one item of a query share these bits.)
     explicit SumByKey(int spent_bits) : spent_bits_(spent_bits) { reset(0); }
 
     // Forget all keys, and have room for so many.
