@@ -4,7 +4,7 @@
 // A block of sixteen channels of the map is packed first, pixel by pixel: one cache line a pixel whatever the layout of
 // the map, 160 KB for a map of 50 x 50, so that all boxes find it in the second-level cache, with channels as lanes. A
 // box then blends its rows and after them its columns; sixteen channels of its output lie together, and are stored
-// whole, transposed in registers.
+// whole, transposed in registers, and past the caches where the result is larger than they are.
 //
 // Floor, for 1,000 boxes of 7 x 7 bins and 256 channels: 50 MB are written once. A box of 20 x 20 pixels at two samples
 // a bin and direction takes 7 x (20 x 3.5 + 7 x 3.5) products a channel: 10 M instructions of sixteen in all, half the
@@ -26,6 +26,10 @@ namespace bowerbird {
 namespace {
 
 constexpr std::size_t tasks_a_thread = 4, fewest_boxes_a_task = 16;
+
+// A result beyond this many bytes leaves the caches before it is read. A block of channels is a few pages of it at a
+// time, too short for the prefetcher: plain stores wait for each line, and take more than twice as long as all sums.
+constexpr std::size_t most_cached_bytes = std::size_t{4} << 20;
 
 // Rows or columns of the map.
 struct Span {
@@ -220,7 +224,9 @@ public:
         task.row_cells = group.columns.length();
         task.blended = blended_.at_least(group.columns.length());
         task.bins = bins_.at_least((bins + channel_block - 1) / channel_block * channel_block);
+        task.turned = turned_.at_least(bins);
         task.channels = channels;
+        task.streams = request_.num_boxes * request_.shape[1] * bins * sizeof(float) > most_cached_bytes;
         for (const Box& box : group.boxes) {
             task.first_column = box.horizontal.span().first;
             task.columns = box.horizontal.span().length();
@@ -252,7 +258,7 @@ private:
 
     const RoiAlignRequest& request_;
     float* out_;
-    Cells cells_, blended_, bins_;
+    Cells cells_, blended_, bins_, turned_;
 };
 
 }  // namespace

@@ -116,9 +116,23 @@ void sum_columns(const AlignTask& task, float* bins) {
     }
 }
 
+// To memory that nobody reads soon: whole lines go past the caches, which plain stores would fetch first. The fence lets
+// the next thread that is told of them find them.
+void stream(const float* values, std::size_t count, float* out) {
+    std::size_t i = 0;
+    for (; i < count && reinterpret_cast<std::uintptr_t>(out + i) % 64 != 0; ++i) out[i] = values[i];
+    for (; i + 16 <= count; i += 16) {
+        _mm256_stream_ps(out + i, _mm256_loadu_ps(values + i));
+        _mm256_stream_ps(out + i + 8, _mm256_loadu_ps(values + i + 8));
+    }
+    for (; i < count; ++i) out[i] = values[i];
+    _mm_sfence();
+}
+
 // (bins, channel_block) to (channels, bins).
 void store_bins(const AlignTask& task, std::size_t bins) {
     const __m256i position = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    float* out = task.streams ? task.turned : task.out;
     for (std::size_t first = 0; first < bins; first += 8) {
         const std::size_t left = bins - first < 8 ? bins - first : 8;
         const __m256i valid = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(left)), position);
@@ -129,10 +143,11 @@ void store_bins(const AlignTask& task, std::size_t bins) {
             }
             transpose(values);
             for (std::size_t c = half; c < task.channels && c < half + 8; ++c) {
-                _mm256_maskstore_ps(task.out + c * bins + first, valid, values[c - half]);
+                _mm256_maskstore_ps(out + c * bins + first, valid, values[c - half]);
             }
         }
     }
+    if (task.streams) stream(task.turned, task.channels * bins, task.out);
 }
 
 void align(const AlignTask& task) {

@@ -108,17 +108,31 @@ void sum_columns(const AlignTask& task, float* bins) {
     }
 }
 
+// To memory that nobody reads soon: whole lines go past the caches, which plain stores would fetch first. The fence lets
+// the next thread that is told of them find them.
+void stream(const float* values, std::size_t count, float* out) {
+    const std::size_t to_line = -(reinterpret_cast<std::uintptr_t>(out) / sizeof(float)) % 16;
+    std::size_t i = to_line < count ? to_line : count;
+    _mm512_mask_storeu_ps(out, first_lanes(i), _mm512_maskz_loadu_ps(first_lanes(i), values));
+    for (; i + 16 <= count; i += 16) _mm512_stream_ps(out + i, _mm512_loadu_ps(values + i));
+    const __mmask16 rest = first_lanes(count - i);
+    _mm512_mask_storeu_ps(out + i, rest, _mm512_maskz_loadu_ps(rest, values + i));
+    _mm_sfence();
+}
+
 // (bins, channel_block) to (channels, bins).
 void store_bins(const AlignTask& task, std::size_t bins) {
+    float* out = task.streams ? task.turned : task.out;
     for (std::size_t first = 0; first < bins; first += 16) {
         const __mmask16 valid = first_lanes(bins - first);
         __m512 values[16];
         for (std::size_t i = 0; i < 16; ++i) values[i] = _mm512_load_ps(task.bins + (first + i) * channel_block);
         transpose(values);
         for (std::size_t c = 0; c < task.channels; ++c) {
-            _mm512_mask_storeu_ps(task.out + c * bins + first, valid, values[c]);
+            _mm512_mask_storeu_ps(out + c * bins + first, valid, values[c]);
         }
     }
+    if (task.streams) stream(task.turned, task.channels * bins, task.out);
 }
 
 void align(const AlignTask& task) {

@@ -35,7 +35,9 @@ struct AlignTask {
     float* blended;  // (columns, channel_block), scratch
     float* bins;     // (vertical bins x horizontal bins, rounded up to channel_block, channel_block), scratch
     std::size_t channels;
-    float* out;  // (channels, vertical bins, horizontal bins)
+    float* out;     // (channels, vertical bins, horizontal bins)
+    float* turned;  // as out, scratch
+    bool streams;   // out is better written past the caches
 };
 
 struct RoiAlignLoops {

@@ -141,6 +141,26 @@ def test_a_box_does_not_depend_on_the_others(num_threads: int, count: int) -> No
 
 
 @every_level
+@pytest.mark.parametrize(("channels", "size", "count"), [(40, (7, 6), 700), (17, (1, 3), 21000), (1, (31, 33), 1100)])
+def test_a_result_larger_than_the_caches_is_the_same(
+    level: str, channels: int, size: tuple[int, int], count: int
+) -> None:
+    """Whole lines go past the caches then; where bins and blocks of channels end within one, nothing is lost."""
+    rng = np.random.default_rng(26)
+    features = rng.random((1, channels, 12, 10), np.float32)
+    corners = rng.random((count, 2), np.float32) * 8
+    boxes, images = np.concatenate([corners, corners + 3], axis=1), np.zeros(count, np.int64)
+    with simd(level):
+        whole = native.roi_align(features, boxes, images, output_size=size, num_threads=2)
+        parts = [
+            native.roi_align(features, boxes[part], images[part], output_size=size)
+            for part in (slice(first, first + count // 7) for first in range(0, count, count // 7))
+        ]
+    assert whole.nbytes > 2**22 > max(part.nbytes for part in parts)
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+
+
+@every_level
 def test_a_plain_map_gives_plain_bins(level: str) -> None:
     """Inside the map the weights of a bin sum to one."""
     features = np.full((1, 5, 15, 20), 7, np.float32)
