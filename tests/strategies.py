@@ -7,6 +7,7 @@ go wrong, and random floats never hit them.
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,23 @@ def simd(level: str) -> Iterator[None]:
         yield
     finally:
         _core.use_simd_level(before)
+
+
+@contextmanager
+def between_guards(size: int) -> Iterator[Array]:
+    """Bytes between two pages that nobody may touch: a kernel that reads or writes beside its array dies of it.
+
+    Args:
+        size: bytes, a multiple of the page size.
+    """
+    page = mmap.PAGESIZE
+    memory = mmap.mmap(-1, size + 2 * page)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    for guard in (address, address + page + size):
+        assert protect(guard, page, 0) == 0, ctypes.get_errno()
+    yield np.frombuffer(memory, np.uint8, size, page)  # it keeps the mapping; the last one who has it unmaps it
 
 
 def generators() -> st.SearchStrategy[np.random.Generator]:

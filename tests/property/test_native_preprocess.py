@@ -13,7 +13,7 @@ from PIL import Image
 
 from bowerbird import native
 from bowerbird.native import reference
-from tests.strategies import every_level, pictures, repeatable, simd
+from tests.strategies import between_guards, every_level, pictures, repeatable, simd
 
 Array = npt.NDArray[Any]
 
@@ -148,6 +148,24 @@ def test_batches_and_threads_do_not_change_the_result(num_threads: int) -> None:
     batch = native.preprocess(images, height=100, width=77, mean=MEAN, std=STD, num_threads=num_threads)
     for picture, row in zip(images, batch, strict=True):
         np.testing.assert_array_equal(native.preprocess([picture], height=100, width=77, mean=MEAN, std=STD)[0], row)
+
+
+@every_level
+@pytest.mark.parametrize("at_end", [True, False])
+def test_reads_nothing_beside_the_picture(level: str, at_end: bool) -> None:
+    """A picture may end, or begin, where the memory of the process does."""
+    rng = np.random.default_rng(18)
+    with between_guards(1 << 14) as memory, simd(level):
+        for width in range(1, 71):
+            picture = rng.integers(0, 256, (5, width, 3), dtype=np.uint8)
+            place = memory[-picture.nbytes :] if at_end else memory[: picture.nbytes]
+            view = place.reshape(picture.shape)
+            view[...] = picture
+            for cut in (np.s_[:], np.s_[::-1], np.s_[4:], np.s_[:, width // 2 :], np.s_[:, : width // 2 + 1]):
+                for resize in ("area", "bilinear"):
+                    actual = native.preprocess([view[cut]], height=3, width=20, resize=resize, **PLAIN)
+                    expected = native.preprocess([picture[cut]], height=3, width=20, resize=resize, **PLAIN)
+                    np.testing.assert_array_equal(actual, expected)
 
 
 def test_writes_into_the_given_batch() -> None:
