@@ -1,5 +1,7 @@
 #include "bowerbird/preprocess.hpp"
 
+#include <pybind11/stl.h>
+
 #include <algorithm>
 
 #include "arguments.hpp"
@@ -36,10 +38,10 @@ void compute(const Place& place, const PreprocessRequest& request, float* out) {
     cuda::preprocess(request, work.context, out);
 }
 
-void run(const py::object& where, const py::list& images, const py::object& mean, const py::object& std,
-         bool swap_channels, bool area, std::int64_t shorter_side, const py::object& out_,
-         std::int64_t num_threads) {
-    const Place place(where), on_host((py::none()));
+void run(const py::object& where, const py::list& images, const std::array<float, 3>& mean,
+         const std::array<float, 3>& std_, bool swap_channels, bool area, std::int64_t shorter_side,
+         const py::object& out_, std::int64_t num_threads) {
+    const Place place(where);
     PreprocessRequest request{};
     std::vector<Tensor> views;
     for (std::size_t i = 0; i < images.size(); ++i) {
@@ -54,9 +56,8 @@ void run(const py::object& where, const py::list& images, const py::object& mean
     require_writable(out, "out");
     request.height = out.length(2);
     request.width = out.length(3);
-    const Tensor means = on_host.tensor(mean, "mean"), deviations = on_host.tensor(std, "std");
-    std::copy_n(elements<float>(means, 1, "mean"), 3, request.mean.begin());
-    std::copy_n(elements<float>(deviations, 1, "std"), 3, request.std.begin());
+    request.mean = mean;
+    request.std = std_;
     request.swap_channels = swap_channels;
     request.resize = area ? Resize::area : Resize::bilinear;
     if (shorter_side != 0) {

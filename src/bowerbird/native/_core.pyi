@@ -68,8 +68,8 @@ def detection_postprocess(
 def preprocess(
     place: Place | None,
     images: Sequence[Any],
-    mean: Any,
-    std: Any,
+    mean: Sequence[float],
+    std: Sequence[float],
     swap_channels: bool,
     area: bool,
     shorter_side: int,

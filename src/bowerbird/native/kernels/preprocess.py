@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bowerbird.native import _core
-from bowerbird.native.arguments import integer
+from bowerbird.native.arguments import integer, real
 from bowerbird.native.places import empty, place_of
 
 ByteArray = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 
 MAX_SIDE = 16384
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 def preprocess(
@@ -72,8 +73,8 @@ def preprocess(
     if tuple(batch.shape) != shape:
         raise ValueError(f"out: expected shape {shape}, got {tuple(batch.shape)}")
     means, deviations = _three(mean, "mean"), _three(std, "std")
-    if not (deviations >= np.finfo(np.float32).tiny).all():  # a smaller one has no finite inverse
-        raise ValueError(f"std: expected three values above 0, got {deviations.tolist()}")
+    if min(deviations) < SMALLEST:  # has no finite inverse
+        raise ValueError(f"std: expected three values above 0, got {deviations}")
     threads = integer(num_threads, "num_threads")
     swap, area = channel_order == "bgr", resize == "area"
     _core.preprocess(place, list(images), means, deviations, swap, area, shorter, batch, threads)
@@ -96,11 +97,11 @@ def _shorter_side(value: object, longest: int) -> int:
     return side
 
 
-def _three(values: Sequence[float] | FloatArray, name: str) -> FloatArray:
+def _three(values: Sequence[float] | FloatArray, name: str) -> tuple[float, ...]:
     try:
-        channels = np.array(np.real(values), np.float32)
-    except (TypeError, ValueError) as error:
+        channels = tuple(real(value, name) for value in values)
+    except TypeError as error:
         raise TypeError(f"{name}: expected three numbers, got {values!r}") from error
-    if channels.shape != (3,) or np.iscomplexobj(values) or not np.isfinite(channels).all():
+    if len(channels) != 3 or not all(abs(channel) <= LARGEST for channel in channels):  # a NaN is not
         raise ValueError(f"{name}: expected three finite numbers, got {values!r}")
     return channels
