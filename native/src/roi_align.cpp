@@ -17,6 +17,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "parallel.hpp"
@@ -169,24 +170,34 @@ void append_groups(std::size_t image, std::vector<Box> boxes, std::size_t most_b
     }
 }
 
-std::vector<Group> grouped(const RoiAlignRequest& request, std::size_t channel_blocks) {
-    const std::size_t wanted = tasks_a_thread * request.num_threads, parts = (wanted - 1) / channel_blocks + 1;
-    const std::size_t most_boxes =
-        request.num_threads == 1 ? request.num_boxes : std::max(request.num_boxes / parts + 1, fewest_boxes_a_task);
-    std::vector<std::vector<std::size_t>> members(request.shape[0]);
+// The boxes in the order of their maps. Takes memory by the boxes: a map that is broadcast may have any number of images.
+std::vector<std::size_t> by_image(const RoiAlignRequest& request) {
+    std::vector<std::size_t> order(request.num_boxes);
     for (std::size_t r = 0; r < request.num_boxes; ++r) {
         const std::int64_t image = request.images[r];
         if (image < 0 || image >= static_cast<std::int64_t>(request.shape[0])) {
             throw std::invalid_argument("images: expected the index of one of " + std::to_string(request.shape[0]) +
                                         " maps, got " + std::to_string(image) + " at position " + std::to_string(r));
         }
-        members[static_cast<std::size_t>(image)].push_back(r);
+        order[r] = r;
     }
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return request.images[a] < request.images[b]; });
+    return order;
+}
+
+std::vector<Group> grouped(const RoiAlignRequest& request, std::size_t channel_blocks) {
+    const std::size_t wanted = tasks_a_thread * request.num_threads, parts = (wanted - 1) / channel_blocks + 1;
+    const std::size_t most_boxes =
+        request.num_threads == 1 ? request.num_boxes : std::max(request.num_boxes / parts + 1, fewest_boxes_a_task);
     std::vector<Group> groups;
-    for (std::size_t image = 0; image < members.size(); ++image) {
-        std::vector<Box> boxes;
-        for (const std::size_t r : members[image]) boxes.push_back(box_taps(request, r));
-        append_groups(image, std::move(boxes), most_boxes, groups);
+    std::vector<Box> boxes;  // of one image
+    const std::vector<std::size_t> order = by_image(request);
+    for (std::size_t i = 0; i < order.size(); ++i) {
+        boxes.push_back(box_taps(request, order[i]));
+        const std::int64_t image = request.images[order[i]];
+        if (i + 1 < order.size() && request.images[order[i + 1]] == image) continue;
+        append_groups(static_cast<std::size_t>(image), std::exchange(boxes, {}), most_boxes, groups);
     }
     return groups;
 }

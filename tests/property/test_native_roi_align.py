@@ -125,6 +125,16 @@ def test_the_layout_of_the_maps_does_not_matter(level: str, channels: int) -> No
             np.testing.assert_array_equal(native.roi_align(layout, BOXES, images, output_size=(3, 7)), expected)
 
 
+def test_a_map_that_is_broadcast_takes_no_memory() -> None:
+    """Images that share one map by a stride of zero may be as many as an index can count."""
+    features = np.random.default_rng(27).random((1, 3, 15, 20), np.float32)
+    images = np.arange(len(BOXES))[::-1] * 2**36
+    shared = np.broadcast_to(features, (2**40, *features.shape[1:]))
+    bins = native.roi_align(shared, BOXES, images, output_size=(3, 7))
+    expected = native.roi_align(features, BOXES, np.zeros(len(BOXES), np.int64), output_size=(3, 7))
+    np.testing.assert_array_equal(bins, expected)
+
+
 @pytest.mark.parametrize("num_threads", [2, 5])
 @pytest.mark.parametrize("count", [3, 300])
 def test_a_box_does_not_depend_on_the_others(num_threads: int, count: int) -> None:
