@@ -79,21 +79,23 @@ bool Filter::touches_two() const {
 
 LaneSteps::LaneSteps(const Filter& filter, std::size_t origin, const LaneShape& shape) {
     begins.push_back(0);
+    const bool shares = filter.touches_two();
     for (std::size_t first = 0; first < filter.outputs(); first += shape.lanes) {
-        append_group(filter, first, origin, shape);
+        append_group(filter, first, origin, shape, shares);
         begins.push_back(static_cast<std::uint32_t>(bases.size()));
     }
 }
 
 // Greedy: the window starts at the first input that a lane still waits for, and serves every lane whose next input is
 // in reach. Inputs of a lane ascend, so that its sums do not depend on the windows.
-void LaneSteps::append_group(const Filter& filter, std::size_t first, std::size_t origin, const LaneShape& shape) {
+void LaneSteps::append_group(const Filter& filter, std::size_t first, std::size_t origin, const LaneShape& shape,
+                             bool shares) {
     struct Lane {
         std::size_t input, end;  // the next input to pick; none from end on
         Taps here, next;
     };
     std::vector<Lane> group;
-    const bool shares = filter.touches_two();
+    group.reserve(shape.lanes);
     for (std::size_t i = first; i < std::min(first + shape.lanes, filter.outputs()); ++i) {
         const Taps taps = filter.taps(i);
         const std::size_t seen = shares && i > 0 ? std::max(filter.taps(i - 1).end, taps.first) : taps.first;
@@ -101,9 +103,7 @@ void LaneSteps::append_group(const Filter& filter, std::size_t first, std::size_
     }
     for (;;) {
         std::size_t base = SIZE_MAX;
-        for (const Lane& lane : group) {
-            if (lane.input < lane.end) base = std::min(base, lane.input);
-        }
+        for (const Lane& lane : group) base = std::min(base, lane.input < lane.end ? lane.input : SIZE_MAX);
         if (base == SIZE_MAX) return;
         base -= (base - origin) % shape.alignment;
         const std::size_t step = bases.size() * shape.lanes;
@@ -115,7 +115,7 @@ void LaneSteps::append_group(const Filter& filter, std::size_t first, std::size_
             Lane& lane = group[i];
             if (lane.input >= std::min(lane.end, base + shape.window)) continue;
             indices[step + i] = static_cast<std::int32_t>(lane.input - base);
-            here[step + i] = lane.here.weight(lane.input);
+            here[step + i] = lane.here.weights[lane.input - lane.here.first];
             next[step + i] = lane.next.weight(lane.input);
             ++lane.input;
         }

@@ -69,7 +69,8 @@ struct LaneSteps {
     LaneSteps(const Filter& filter, std::size_t origin, const LaneShape& shape);
 
 private:
-    void append_group(const Filter& filter, std::size_t first, std::size_t origin, const LaneShape& shape);
+    void append_group(const Filter& filter, std::size_t first, std::size_t origin, const LaneShape& shape,
+                      bool shares);
 };
 
 }  // namespace bowerbird
