@@ -86,6 +86,15 @@ void set_options(DetectionRequest& request, const Options& options) {
     request.image_width = require_positive((*options.image_size)[1], "image_size");
 }
 
+// A byte a class, of either type: both are 0 where a class is not wanted.
+void set_wanted(DetectionRequest& request, const Tensor& wanted) {
+    if (wanted.element != Element::boolean) require_element(wanted, Element::uint8, "wanted");
+    require_rank(wanted, 1, "wanted");
+    require_contiguous(wanted, "wanted");
+    require_length(wanted, 0, request.num_classes, "wanted");
+    request.wanted = static_cast<const std::uint8_t*>(wanted.data);
+}
+
 void compute(const Place& place, const DetectionRequest& request, const Detections& detections) {
     if (place.on_host()) {
         const py::gil_scoped_release released;
@@ -113,8 +122,7 @@ py::tuple run(const py::object& where, const py::object& scores_, const py::obje
     }
     if (!wanted_.is_none()) {
         wanted = place.tensor(wanted_, "wanted");
-        request.wanted = elements<std::uint8_t>(wanted, 1, "wanted");
-        require_length(wanted, 0, request.num_classes, "wanted");
+        set_wanted(request, wanted);
     }
     set_options(request, options);
 

@@ -17,7 +17,8 @@ struct ElementType {
     char numpy_kind;
 };
 
-constexpr std::array<ElementType, 7> element_types{{
+constexpr std::array<ElementType, 8> element_types{{
+    {Element::boolean, "bool", 1, dlpack::boolean, 'b'},
     {Element::uint8, "uint8", 1, dlpack::unsigned_integer, 'u'},
     {Element::int8, "int8", 1, dlpack::signed_integer, 'i'},
     {Element::int32, "int32", 4, dlpack::signed_integer, 'i'},
@@ -145,7 +146,7 @@ Tensor from_dlpack(const py::object& value, const py::object& stream, const char
     for (std::size_t axis = view.rank; axis-- > 0;) {
         view.shape[axis] = source.shape[axis];
         view.strides[axis] = source.strides == nullptr ? stride : source.strides[axis] * (source.type.bits / 8);
-        stride *= source.shape[axis];
+        if (source.strides == nullptr) stride *= source.shape[axis];  // else it may be beyond 64 bits
     }
     view.writable = open.writable;
     if (source.device.type == dlpack::cuda) {

@@ -16,7 +16,7 @@ namespace bowerbird::bindings {
 
 namespace py = pybind11;
 
-enum class Element { uint8, int8, int32, int64, float16, bfloat16, float32, other };
+enum class Element { boolean, uint8, int8, int32, int64, float16, bfloat16, float32, other };
 
 std::string name_of(Element element);
 

@@ -153,6 +153,16 @@ def test_results_whose_length_depends_on_values_are_of_the_library_too() -> None
     assert (found_scores.tolist(), classes.tolist(), counts.tolist()) == ([[0.75, 0.0]], [[0, -1]], [1])
 
 
+def test_booleans_of_any_library_are_read() -> None:
+    """A mask of bools is taken where it lies, like one of bytes."""
+    torch = pytest.importorskip("torch", reason="needs torch: pip install 'bowerbird[train]'")
+    scores, boxes = torch.tensor([[[0.5, 0.75, 0.25]]]), torch.tensor([[[0.0, 0, 2, 2]]])
+    bools = np.array([True, False, True])
+    for wanted in (bools, torch.from_numpy(bools), Shelf(bools), torch.from_numpy(bools.astype(np.uint8))):
+        found = native.detection_postprocess(scores, boxes, min_score=0.3, max_iou=0.5, wanted=wanted)
+        assert (found[2][0, :2].tolist(), found[3].tolist()) == ([0, -1], [1])
+
+
 def test_a_tensor_that_requires_a_gradient_is_refused() -> None:
     """No gradient flows through a kernel: the caller must say that none is wanted."""
     torch = pytest.importorskip("torch", reason="needs torch: pip install 'bowerbird[train]'")

@@ -58,7 +58,7 @@ def detection_postprocess(
         max_iou: in [0, 1]; of two kept boxes of a class. A pair at exactly this value survives.
         max_candidates: of an image, at least 1.
         max_detections: M, at least 1.
-        wanted: (C,) uint8, or bool of NumPy or CuPy; only these classes are looked for. None: all.
+        wanted: (C,) bool or uint8; only these classes are looked for. None: all.
         soft_sigma: above 0; Gaussian Soft-NMS with this sigma in place of greedy suppression (see `soft_nms`), until
             scores fall below min_score, which then is at least 0. None: greedy.
         delta_weights: above 0; for x, y, width and height.
@@ -78,8 +78,6 @@ def detection_postprocess(
         raise ValueError(f"decoding: expected 'none', 'deltas' or 'distances', got {decoding!r}")
     if activation not in ("none", "sigmoid"):
         raise ValueError(f"activation: expected 'none' or 'sigmoid', got {activation!r}")
-    if getattr(wanted, "dtype", None) == np.bool_:
-        wanted = wanted.view(np.uint8)  # type: ignore[union-attr]  # it has a dtype
     return _core.detection_postprocess(
         place_of(scores),
         scores,
