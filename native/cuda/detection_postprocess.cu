@@ -365,13 +365,14 @@ struct Memory {
 void select_candidates(const Task& task, const Memory& memory, cudaStream_t stream) {
     constexpr unsigned narrowing_blocks = 64;  // of an image at most
     const std::size_t tiles = (task.lists.num_pairs + tile_scores - 1) / tile_scores;
-    const auto images = static_cast<unsigned>(task.request.num_images), image_tiles = static_cast<unsigned>(tiles);
+    const std::size_t images = task.request.num_images;
+    const auto image_tiles = static_cast<unsigned>(tiles);
     if (tiles > 0) {
-        launch(&collect, images * image_tiles, collect_threads, 0, stream, task, image_tiles);
+        launch(&collect, blocks_of(images * image_tiles), collect_threads, 0, stream, task, image_tiles);
         const unsigned image_blocks = std::min(image_tiles, narrowing_blocks);
-        launch(&narrow, images * image_blocks, collect_threads, 0, stream, task, image_blocks);
+        launch(&narrow, blocks_of(images * image_blocks), collect_threads, 0, stream, task, image_blocks);
     }
-    launch(&select, images, topk_threads, 0, stream, task, memory.list);
+    launch(&select, blocks_of(images), topk_threads, 0, stream, task, memory.list);
 }
 
 }  // namespace
@@ -392,7 +393,7 @@ void detection_postprocess(const DetectionRequest& request, const DeviceContext&
     select_candidates(task, memory, stream);
     if (request.soft_sigma > 0.0F) {
         const SoftRule rule{true, request.soft_sigma, request.max_iou, request.soft_min_score};
-        launch(&suppress_softly<Decoded>, static_cast<unsigned>(request.num_images), soft_threads, 0, stream,
+        launch(&suppress_softly<Decoded>, blocks_of(request.num_images), soft_threads, 0, stream,
                Decoded{task}, memory.soft, static_cast<unsigned>(memory.lists.most_candidates), rule,
                static_cast<unsigned>(request.max_detections));
         return;

@@ -49,6 +49,15 @@ struct Grid {
     Grid(unsigned x, const std::source_location& where_ = std::source_location::current()) : size(x), where(where_) {}
 };
 
+constexpr std::size_t max_grid_blocks = 0x7FFFFFFF;  // on the first axis
+
+// Throws std::invalid_argument if these are more than a grid takes.
+inline unsigned blocks_of(std::size_t count) {
+    if (count <= max_grid_blocks) return static_cast<unsigned>(count);
+    throw std::invalid_argument("too much for one call on a CUDA device: it takes " + std::to_string(count) +
+                                " blocks, expected " + std::to_string(max_grid_blocks) + " at most");
+}
+
 // Queues kernel(arguments...) on the stream and returns at once.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const Grid& grid, dim3 block, std::size_t dynamic_shared_bytes,

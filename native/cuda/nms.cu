@@ -202,7 +202,7 @@ struct Memory {
 // Leaves the order of scores in memory.keys, the groups in memory.other_keys.
 void sort_and_group(const NmsRequest& request, const Memory& memory, cudaStream_t stream) {
     const Rows rows(request.num_boxes);
-    const auto blocks = static_cast<unsigned>(request.num_images * rows.tiles);
+    const unsigned blocks = blocks_of(request.num_images * rows.tiles);
     const std::size_t counters = rows.counters(request.num_images);
     const BucketOf bucket_of{request.classes, request.num_boxes};
     unsigned* counts = memory.counts;
@@ -275,8 +275,8 @@ void nms(const NmsRequest& request, const DeviceContext& context, std::int64_t* 
     constexpr std::size_t padding_a_thread = 8;
     const std::size_t work = std::max<std::size_t>(memory.words, request.max_kept / padding_a_thread);
     const auto image_blocks = static_cast<unsigned>(work / emit_threads + 1);
-    launch(&emit_survivors, static_cast<unsigned>(request.num_images * image_blocks), emit_threads, 0, stream, request,
-           memory.keys, memory.survivors, memory.words, image_blocks, indices, counts);
+    launch(&emit_survivors, blocks_of(request.num_images * image_blocks), emit_threads, 0, stream, request, memory.keys,
+           memory.survivors, memory.words, image_blocks, indices, counts);
 }
 
 std::size_t soft_nms_scratch_bytes(const SoftNmsRequest& request) {

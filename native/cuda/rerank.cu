@@ -39,6 +39,7 @@ constexpr std::size_t piece_bytes = 16;
 constexpr std::size_t share_bytes = 64 * 1024;       // of rows a warp reads before it ends
 constexpr std::size_t max_share_steps = 16;          // steps of rows_in_flight rows a group
 constexpr std::size_t enough_warps = 132 * 16 * 4;   // fill an H200 four times; with fewer, shares are smaller
+constexpr std::size_t most_candidates = 0xFFFFFFFF;  // of a list: they are counted in 32 bits
 constexpr float not_a_number = __builtin_nanf("");
 
 // ---- elements: how a piece of a row becomes floats, four at a time ----
@@ -345,13 +346,11 @@ struct Layout {
     std::size_t keys, spilled_a_query;  // counted in keys
 
     explicit Layout(const RerankRequest& request)
-        : keys(lists_of(request).total), spilled_a_query(spilled_keys(std::min(request.k, request.num_candidates))) {}
+        : keys(lists_of(request).total), spilled_a_query(spilled_keys(std::min(request.k, request.num_candidates))) {
+        if (request.num_candidates <= most_candidates) return;
+        throw std::invalid_argument("candidates: expected lists of less than 2^32 on a CUDA device");
+    }
 };
-
-unsigned grid_of(std::size_t blocks) {
-    if (blocks <= 0x7FFFFFFF) return static_cast<unsigned>(blocks);
-    throw std::invalid_argument("candidates: too many for a CUDA device in one call");
-}
 
 template <class Row, class Piece, Metric metric>
 void launch_scores(const RerankRequest& request, cudaStream_t stream, Key* keys) {
@@ -374,8 +373,8 @@ void launch_scores(const RerankRequest& request, cudaStream_t stream, Key* keys)
     const std::size_t warps = request.offsets == nullptr
                                   ? (task.lists.length + task.share - 1) / task.share * request.num_queries
                                   : task.lists.total / task.share + request.num_queries;
-    launch(&score_rows<Row, Piece, metric>, grid_of((warps + score_warps - 1) / score_warps), score_threads, 0, stream,
-           task, keys);
+    const unsigned blocks = blocks_of((warps + score_warps - 1) / score_warps);
+    launch(&score_rows<Row, Piece, metric>, blocks, score_threads, 0, stream, task, keys);
 }
 
 template <class Row, Metric metric>
@@ -399,7 +398,7 @@ void launch_all(const RerankRequest& request, const DeviceContext& context, floa
             case RowType::int8: launch_scores<Int8, metric>(request, stream, keys); break;
         }
     }
-    launch(&select_rows<metric>, grid_of(request.num_queries), topk_threads, 0, stream, lists_of(request), keys,
+    launch(&select_rows<metric>, blocks_of(request.num_queries), topk_threads, 0, stream, lists_of(request), keys,
            request.num_rows, request.k, keys + layout.keys, layout.spilled_a_query, scores, indices);
 }
 

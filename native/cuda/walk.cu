@@ -26,6 +26,7 @@
 #include <bit>
 
 #include "bowerbird/walk_rules.hpp"
+#include "scratch.cuh"
 #include "topk.cuh"
 
 namespace bowerbird::cuda {
@@ -37,7 +38,6 @@ constexpr unsigned walk_threads = 128;
 constexpr unsigned slot_threads = 256;
 constexpr unsigned most_blocks = 65535;  // of a grid's second axis
 constexpr std::size_t batch_bytes = std::size_t{256} << 20;
-constexpr std::size_t alignment = 256;
 constexpr std::uint32_t nowhere = 0xFFFFFFFF;
 constexpr double root_unit = 4294967296.0;  // 2^32, see walk.hpp
 
@@ -118,7 +118,10 @@ __global__ void __launch_bounds__(slot_threads) look_over(const WalkTask task) {
         largest = degree > largest ? degree : largest;
     }
     if (request.max_degree > 0) largest = request.max_degree;
-    if (largest > 0) atomicMax(&task.overview->max_degree, largest);
+    // One atomic a warp: all go to one address. A degree beyond most_degree counts as that (share_of).
+    const Key capped = largest < most_degree ? largest : most_degree;
+    const unsigned of_warp = __reduce_max_sync(every_lane, static_cast<unsigned>(capped));
+    if (threadIdx.x % warp_lanes == 0 && of_warp > 0) atomicMax(&task.overview->max_degree, Key{of_warp});
     for (std::size_t q = thread_in_grid(); q < request.num_queries; q += threads_in_grid()) {
         const std::int64_t begin = request.offsets[q], end = request.offsets[q + 1];
         const auto last = static_cast<std::int64_t>(request.num_query_items);
@@ -351,25 +354,6 @@ __global__ void __launch_bounds__(topk_threads, 2)
 
 // ---- launches ----
 
-// Scratch memory, cut into arrays one after the other; with a null base it only counts.
-class Cutter {
-public:
-    explicit Cutter(void* base) : base_(static_cast<char*>(base)) {}
-
-    template <class T>
-    T* cut(std::size_t count) {
-        T* array = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + bytes_);
-        bytes_ += (count * sizeof(T) + alignment - 1) / alignment * alignment;
-        return array;
-    }
-
-    std::size_t bytes() const { return bytes_; }
-
-private:
-    char* base_;
-    std::size_t bytes_ = 0;
-};
-
 struct Layout {
     std::size_t capacity, spilled_a_query, batch, bytes;
     WalkTask task{};
@@ -381,19 +365,19 @@ struct Layout {
         const std::size_t a_query = capacity * (3 * sizeof(Key) + sizeof(unsigned)) + spilled_a_query * sizeof(Key);
         batch = std::clamp<std::size_t>(batch_bytes / a_query, 1, std::max<std::size_t>(1, request.num_queries));
         batch = std::min<std::size_t>(batch, most_blocks);
-        Cutter cutter(scratch);
+        Scratch take(scratch);
         task.request = request;
-        task.overview = cutter.cut<Overview>(1);
-        task.entries = cutter.cut<Entry>(request.num_query_items);
-        task.shares = cutter.cut<double>(request.num_query_items);
-        task.is_first = cutter.cut<unsigned char>(request.num_query_items);
-        task.num_entries = cutter.cut<unsigned>(batch);
-        task.num_walkers = cutter.cut<unsigned>(batch);
-        task.visits = {cutter.cut<Key>(batch * capacity), cutter.cut<unsigned>(batch * capacity), capacity};
-        task.scores = {cutter.cut<Key>(batch * capacity), cutter.cut<Key>(batch * capacity), capacity};
+        task.overview = take.array<Overview>(1);
+        task.entries = take.array<Entry>(request.num_query_items);
+        task.shares = take.array<double>(request.num_query_items);
+        task.is_first = take.array<unsigned char>(request.num_query_items);
+        task.num_entries = take.array<unsigned>(batch);
+        task.num_walkers = take.array<unsigned>(batch);
+        task.visits = {take.array<Key>(batch * capacity), take.array<unsigned>(batch * capacity), capacity};
+        task.scores = {take.array<Key>(batch * capacity), take.array<Key>(batch * capacity), capacity};
         task.ranks = task.visits.keys;  // its keys are spent by then
-        spilled = cutter.cut<Key>(batch * spilled_a_query);
-        bytes = cutter.bytes();
+        spilled = take.array<Key>(batch * spilled_a_query);
+        bytes = take.bytes();
     }
 };
 
