@@ -8,8 +8,8 @@ wrote and a write behind the scratch memory both show.
 from __future__ import annotations
 
 import ctypes
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,7 +25,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 EMULATOR = "CUDA emulator"
 ALIGNMENT = 256  # bytes, what CUDA's allocators promise and DeviceContext asks for
 GARBAGE = np.frombuffer(b"\xc5\xff", np.uint8)  # NaN as float and half, no index, no padding
-ORDERS = ("forward", "reverse", "1", "2")  # in which the emulator runs the threads; no result may depend on it
 
 
 def _why_not() -> str | None:
@@ -47,6 +46,10 @@ def _why_not() -> str | None:
 
 _REASON = _why_not()
 EMULATED = _REASON is None and _core.cuda_device_names() == [EMULATOR]
+ORDERS = ("forward", "reverse", "1", "2") if EMULATED else ("of its own",)
+"""In which the device runs the threads and blocks; no result may depend on it. A GPU is not asked."""
+in_every_order = pytest.mark.usefixtures("order_of_threads")
+"""Mark a test, or a module, that runs once in each (tests/device/conftest.py)."""
 needs_device = pytest.mark.skipif(_REASON is not None, reason=str(_REASON))
 _GPU_REASON = "needs a GPU: the emulated device has no streams and no graphs" if EMULATED else _REASON
 
@@ -154,7 +157,12 @@ class EmulatedPlace:
         return EmulatedArray(memory[:size].view(dtype).reshape(shape))
 
 
-places.LIBRARIES[EmulatedArray.__module__] = lambda array: EmulatedPlace()
+@contextmanager
+def emulated_library() -> Iterator[None]:
+    """Let kernels find the place of emulated arrays; elsewhere they are of an unknown library."""
+    places.LIBRARIES[EmulatedArray.__module__] = lambda array: EmulatedPlace()
+    yield
+    del places.LIBRARIES[EmulatedArray.__module__]
 
 
 def to_device(array: Any) -> Any:
@@ -182,6 +190,9 @@ def to_host(array: Any) -> Array:
     return array.array.copy()
 
 
-def use_order(order: str) -> None:
-    """Run the threads and blocks of the emulated device in this order from now on; a GPU takes none."""
-    os.environ["BOWERBIRD_EMULATOR_ORDER"] = order
+@contextmanager
+def run_in(order: str) -> Iterator[None]:
+    """Run the threads and blocks of the emulated device in this order."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BOWERBIRD_EMULATOR_ORDER", order)
+        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,30 +10,18 @@ import pytest
 from hypothesis import given, settings
 
 from bowerbird import native
-from tests.device_arrays import ORDERS, needs_device, to_device, to_host, use_order
+from tests.device_arrays import in_every_order, needs_device, to_device, to_host
 from tests.strategies import network_outputs, repeatable
 
 Array = npt.NDArray[Any]
 
-pytestmark = needs_device
+pytestmark = [needs_device, in_every_order]
 
 SPILLED = 4096  # candidates beyond these are sorted outside of shared memory
 
 
-@pytest.fixture(params=ORDERS, autouse=True)
-def order(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each test in each order of threads and blocks."""
-    use_order(request.param)
-    yield
-    use_order(ORDERS[0])
-
-
 def on_device(scores: Array, boxes: Array, **options: Any) -> tuple[Array, ...]:
-    wanted = options.pop("wanted", None)
-    arrays = {
-        "anchors": to_device(options.pop("anchors", None)),
-        "wanted": to_device(None if wanted is None else wanted.astype(np.uint8)),
-    }
+    arrays = {name: to_device(options.pop(name, None)) for name in ("anchors", "wanted")}
     found = native.detection_postprocess(to_device(scores), to_device(boxes), **arrays, **options)
     return tuple(to_host(part) for part in found)
 

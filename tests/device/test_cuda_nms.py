@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,25 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bowerbird import native
-from tests.device_arrays import ORDERS, needs_device, to_device, to_host, use_order
+from tests.device_arrays import in_every_order, needs_device, to_device, to_host
 from tests.strategies import box_sets, crowds, generators, repeatable
 
 Array = npt.NDArray[Any]
 
-pytestmark = needs_device
+pytestmark = [needs_device, in_every_order]
 
 CHUNK = 1024  # boxes that one block settles
 
 
 few = settings(repeatable, max_examples=12)  # in each of four orders
-
-
-@pytest.fixture(params=ORDERS, autouse=True)
-def order(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each test in each order of threads and blocks."""
-    use_order(request.param)
-    yield
-    use_order(ORDERS[0])
 
 
 def batched_on_device(boxes: Array, scores: Array, **options: Any) -> tuple[Array, Array]:

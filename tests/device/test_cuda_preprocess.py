@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bowerbird import native
 from bowerbird.native import reference
-from tests.device_arrays import ORDERS, needs_device, to_device, to_host, use_order
+from tests.device_arrays import in_every_order, needs_device, to_device, to_host
 from tests.strategies import pictures, repeatable
 
 Array = npt.NDArray[Any]
@@ -29,7 +29,7 @@ def on_device(images: list[Array], **wanted: Any) -> Array:
     return to_host(native.preprocess([to_device(image) for image in images], **wanted))
 
 
-@pytest.mark.parametrize("order_of_threads", ORDERS)
+@in_every_order
 @settings(repeatable, max_examples=25)
 @given(
     images=st.lists(pictures(), min_size=1, max_size=2),
@@ -40,10 +40,9 @@ def on_device(images: list[Array], **wanted: Any) -> Array:
     margin=st.sampled_from([None, 0, 6]),
 )
 def test_equals_the_reference(
-    order_of_threads: str, images: list[Array], height: int, width: int, order: str, resize: str, margin: int | None
+    images: list[Array], height: int, width: int, order: str, resize: str, margin: int | None
 ) -> None:
     """Any pictures at any output size agree with the reference within rounding, squeezed or cut."""
-    use_order(order_of_threads)
     wanted: dict[str, Any] = {
         "height": height, "width": width, "mean": MEAN, "std": STD, "channel_order": order, "resize": resize,
         "shorter_side": None if margin is None else max(height, width) + margin,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from bowerbird import native
-from tests.device_arrays import ORDERS, needs_device, needs_gpu, to_device, to_host, use_order
+from tests.device_arrays import EMULATED, EmulatedArray, in_every_order, needs_device, needs_gpu, to_device, to_host
 from tests.strategies import METRICS, ROW_TYPES, Reranking, repeatable, rerankings, rows_of
 
 pytestmark = needs_device
@@ -25,12 +25,11 @@ def on_device(rows: Any, queries: Array, candidates: Array, k: int, **rest: Any)
     return to_host(scores), to_host(ids)
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@in_every_order
 @repeatable
 @given(case=rerankings())
-def test_equals_the_cpu(order: str, case: Reranking) -> None:
+def test_equals_the_cpu(case: Reranking) -> None:
     """Where every sum is exact, scores and ids are the CPU's to the last bit, ties and padding included."""
-    use_order(order)
     expected = native.rerank(case.rows, case.queries, case.candidates, case.k, **case.rest)
     scores, ids = on_device(case.rows, case.queries, case.candidates, case.k, **case.rest)
     np.testing.assert_array_equal(scores, expected[0])
@@ -112,6 +111,15 @@ def test_more_results_than_shared_memory_holds(k: int) -> None:
     scores, ids = on_device(rows, query, candidates, k)
     np.testing.assert_array_equal(scores, expected[0])
     np.testing.assert_array_equal(ids, expected[1])
+
+
+@pytest.mark.skipif(not EMULATED, reason="needs an array longer than its memory, which torch does not make")
+def test_lists_beyond_the_counters_are_refused() -> None:
+    """Candidates of a list are counted in 32 bits; the error comes before any memory is asked for."""
+    endless = np.lib.stride_tricks.as_strided(np.zeros(1, np.int64), (1, 2**32), (2**35, 8))
+    rows = np.ones((5, 8), np.float32)
+    with pytest.raises(ValueError, match="candidates: expected lists of less than 2\\^32 on a CUDA device"):
+        native.rerank(to_device(rows), to_device(rows[:1]), EmulatedArray(endless), 3)
 
 
 def test_rows_at_an_odd_address() -> None:

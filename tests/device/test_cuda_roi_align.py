@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bowerbird import native
 from bowerbird.native import reference
-from tests.device_arrays import ORDERS, needs_device, to_device, to_host, use_order
+from tests.device_arrays import in_every_order, needs_device, to_device, to_host
 from tests.strategies import feature_maps, repeatable
 
 Array = npt.NDArray[Any]
@@ -38,7 +38,7 @@ def transposed(maps: Any) -> Any:
     return type(maps)(maps.array.transpose(0, 3, 1, 2))
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@in_every_order
 @repeatable
 @given(
     drawn=feature_maps(),
@@ -47,9 +47,8 @@ def transposed(maps: Any) -> Any:
     sampling_ratio=st.sampled_from([0, 1, 2, 3]),
     aligned=st.booleans(),
 )
-def test_equals_the_two_matrix_form(order: str, drawn: tuple[Array, Array, Array], **wanted: Any) -> None:
+def test_equals_the_two_matrix_form(drawn: tuple[Array, Array, Array], **wanted: Any) -> None:
     """Maps of either layout, boxes anywhere and any options agree with the reference within rounding."""
-    use_order(order)
     features, boxes, images = drawn
     actual = on_device(features, boxes[:4], images[:4], **wanted)
     np.testing.assert_allclose(

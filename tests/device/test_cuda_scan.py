@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bowerbird import native
-from tests.device_arrays import ORDERS, needs_device, needs_gpu, to_device, to_host, use_order
+from tests.device_arrays import in_every_order, needs_device, needs_gpu, to_device, to_host
 from tests.strategies import code_sets, generators, repeatable
 
 pytestmark = needs_device
@@ -35,12 +35,11 @@ def packed_mask(rng: np.random.Generator, count: int, share: float) -> Array:
     return np.packbits(rng.random(count) < share, bitorder="little")
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@in_every_order
 @repeatable
 @given(case=code_sets())
-def test_few_codes(order: str, case: tuple[Array, Array, Array | None, int]) -> None:
+def test_few_codes(case: tuple[Array, Array, Array | None, int]) -> None:
     """Where every code has a place in the list."""
-    use_order(order)
     codes, queries, mask, k = case
     assert_equals_the_cpu(codes, queries, k, mask=mask)
 
@@ -60,12 +59,11 @@ def test_extreme_distances() -> None:
     assert_equals_the_cpu(codes, codes, 6)
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@in_every_order
 @pytest.mark.parametrize("num_queries", [1, 9])
 @pytest.mark.parametrize("code_bytes", [8, 32, 96, 512])
-def test_a_sample_bounds_the_search(order: str, num_queries: int, code_bytes: int) -> None:
+def test_a_sample_bounds_the_search(num_queries: int, code_bytes: int) -> None:
     """Many codes: a histogram of some of them decides what is listed, in any order."""
-    use_order(order)
     rng = np.random.default_rng(code_bytes)
     codes = rng.integers(0, 256, (MANY, code_bytes), dtype=np.uint8)
     queries = codes[rng.integers(0, MANY, num_queries)] ^ rng.integers(0, 4, (num_queries, code_bytes), dtype=np.uint8)
@@ -102,7 +100,7 @@ def test_more_results_than_shared_memory_holds(k: int) -> None:
     assert_equals_the_cpu(codes, queries, k)
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@in_every_order
 @repeatable
 @given(
     rng=generators(),
@@ -112,10 +110,9 @@ def test_more_results_than_shared_memory_holds(k: int) -> None:
     options=st.tuples(st.booleans(), st.booleans()),
 )
 def test_lists(
-    order: str, rng: np.random.Generator, count: int, num_lists: int, num_probes: int, options: tuple[bool, bool]
+    rng: np.random.Generator, count: int, num_lists: int, num_probes: int, options: tuple[bool, bool]
 ) -> None:
     """Inverted lists, empty and probed twice among them, with ids and a mask."""
-    use_order(order)
     inner = np.sort(rng.integers(0, count + 1, max(num_lists - 1, 0)))
     list_offsets = np.concatenate([[0], inner, [count]]) if num_lists else np.zeros(1, np.int64)
     codes = rng.integers(0, 256, (count if num_lists else 0, 16), dtype=np.uint8)

@@ -14,27 +14,11 @@ from hypothesis import strategies as st
 from bowerbird import native
 from bowerbird.native import reference
 from bowerbird.native.reference.walk import WALKER_STEPS, budgets, degree_scale
-from tests.device_arrays import ORDERS, needs_device, to_device, to_host, use_order
+from tests.graphs import Graph, make_graph, random_graph, walks
 from tests.strategies import generators, repeatable
 
 Array = npt.NDArray[Any]
-Graph = tuple[Array, Array, Array, Array]
 STEPS = 20_000
-
-
-def make_graph(items: Array, boards: Array, num_items: int, num_boards: int) -> Graph:
-    """CSR of both sides out of edge lists."""
-    return (*group(items, boards, num_items), *group(boards, items, num_boards))
-
-
-def group(rows: Array, values: Array, count: int) -> tuple[Array, Array]:
-    order = np.argsort(rows, kind="stable")
-    return np.searchsorted(rows[order], np.arange(count + 1)).astype(np.int64), values[order].astype(np.int32)
-
-
-def random_graph(rng: np.random.Generator, num_items: int, num_boards: int, num_edges: int) -> Graph:
-    items, boards = rng.integers(0, num_items, num_edges), rng.integers(0, num_boards, num_edges)
-    return make_graph(items, boards, num_items, num_boards)
 
 
 def one_query(*items: int) -> tuple[Array, Array, Array]:
@@ -45,33 +29,6 @@ def assert_same(ours: tuple[Array, ...], theirs: tuple[Array, ...]) -> None:
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.dtype == other.dtype
         np.testing.assert_array_equal(mine, other)
-
-
-@st.composite
-def walks(draw: st.DrawFn) -> tuple[tuple[Array, ...], dict[str, Any]]:
-    """Arguments and options: graphs with empty rows on either side, queries with repeats, nothing, and weights 0."""
-    rng = draw(generators())
-    num_items, num_boards = draw(st.sampled_from([1, 2, 9, 60])), draw(st.sampled_from([1, 3, 20]))
-    num_edges = draw(st.sampled_from([0, 1, 4, 50, 300]))
-    graph = random_graph(rng, num_items, num_boards, num_edges)
-    if draw(st.booleans()):  # the two sides need not agree
-        graph = (*graph[:2], *random_graph(rng, num_items, num_boards, draw(st.sampled_from([0, 3, 50])))[2:])
-    lengths = rng.integers(0, draw(st.sampled_from([2, 6, 40])), draw(st.integers(0, 4)))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    queries = rng.integers(0, num_items, offsets[-1])
-    weights = rng.choice(np.array([0, 0.5, 1, 3.25], np.float32), offsets[-1])
-    options = {
-        "steps": draw(st.sampled_from([1, 5, 127, 128, 129, 1000, 2000])),
-        "restart": draw(st.sampled_from([0.0, 0.1, 0.5, 1.0])),
-        "seed": draw(st.sampled_from([0, 1, -1, 2**63 - 1])),
-        "boost": draw(st.booleans()),
-        "max_degree": draw(st.sampled_from([None, 1, 1000])),
-    }
-    if draw(st.booleans()):
-        values = np.array([0, 0, 1, 2.5], np.float32)
-        options["item_bias"] = native.bias_table(*graph[:2], rng.choice(values, len(graph[1])))
-        options["board_bias"] = native.bias_table(*graph[2:], rng.choice(values, len(graph[3])))
-    return (*graph, queries, weights, offsets, draw(st.sampled_from([1, 4, 100]))), options
 
 
 @repeatable
@@ -322,63 +279,3 @@ def test_a_step_out_of_the_graph_is_refused(changed: dict[str, Array], message: 
     native.walk(**graph, **queries, k=2, steps=STEPS)
     with pytest.raises(ValueError, match=message):
         native.walk(**(graph | queries | changed), k=2, steps=STEPS, num_threads=num_threads)
-
-
-def on_device(arguments: tuple[Any, ...], options: dict[str, Any]) -> tuple[Array, ...]:
-    """The walk on the device, results copied back."""
-    (*arrays, k) = arguments
-    moved = {name: to_device(value) if isinstance(value, np.ndarray) else value for name, value in options.items()}
-    return tuple(to_host(part) for part in native.walk(*map(to_device, arrays), k, **moved))
-
-
-@needs_device
-@pytest.mark.parametrize("order", ORDERS)
-@repeatable
-@given(case=walks())
-def test_a_device_gives_what_the_host_does(order: str, case: tuple[tuple[Array, ...], dict[str, Any]]) -> None:
-    """Scores, order and steps to the last bit, in whatever order threads run."""
-    use_order(order)
-    arguments, options = case
-    assert_same(on_device(arguments, options), native.walk(*arguments, **options))
-
-
-@needs_device
-@pytest.mark.parametrize("stop", [{}, {"stop_items": 40, "stop_visits": 12}])
-def test_a_device_walks_long_and_stops_early(stop: dict[str, int]) -> None:
-    """Several rounds and a batch of queries; more results than are sorted in shared memory."""
-    graph = random_graph(np.random.default_rng(5), 9000 if not stop else 300, 100, 20_000)
-    query = (np.array([3, 7, 7, 200, 5]), np.array([1, 2, 1, 0.5, 0], np.float32), np.array([0, 4, 4, 5]))
-    options = {"steps": 30_000, **stop}
-    assert_same(on_device((*graph, *query, 5000), options), native.walk(*graph, *query, 5000, **options))
-
-
-@needs_device
-@repeatable
-@given(rng=generators())
-def test_a_device_survives_any_values(rng: np.random.Generator) -> None:
-    """Offsets, ids and weights out of range: nothing is read or written out of place, and results stay in range."""
-    wild = np.array([-(2**63), -1, 0, 1, 2, 3, 5, 2**31, 2**62])
-    graph = random_graph(rng, 9, 5, 30)
-    arrays = [*graph, rng.integers(0, 9, 6), rng.random(6).astype(np.float32), np.array([0, 2, 2, 6])]
-    for array in arrays:
-        if rng.random() < 0.4:
-            values = wild if array.dtype.kind == "i" else np.array([np.nan, -1, np.inf, -np.inf, 0])
-            array[rng.integers(array.size)] = rng.choice(values).astype(array.dtype)
-    scores, items, steps = on_device((*arrays, 8), {"steps": 500})
-    assert ((items >= -1) & (items < 9)).all()
-    assert ((scores > 0) == (items >= 0)).all()
-    assert ((steps >= 0) & (steps <= 500)).all()
-
-
-@needs_device
-@pytest.mark.parametrize("offsets", [[0, 2, 5], [1, 2, 6], [0, 4, 2, 6], [0, 7]])
-def test_queries_on_a_device_are_empty_unless_their_offsets_cover_all_items(offsets: list[int]) -> None:
-    """What the host refuses takes no step: a query left out of the offsets is not passed over in silence."""
-    graph = random_graph(np.random.default_rng(5), 9, 5, 30)
-    query = (np.arange(6), np.ones(6, np.float32), np.array(offsets))
-    with pytest.raises(ValueError, match="offsets: expected values that ascend from 0 to 6"):
-        native.walk(*graph, *query, 8, steps=500)
-    scores, items, steps = on_device((*graph, *query, 8), {"steps": 500})
-    assert (scores == 0).all()
-    assert (items == -1).all()
-    assert (steps == 0).all()
