@@ -94,7 +94,7 @@ cuda: .venv/dev ## CUDA kernels: test them on the emulated device, and compile t
 	packages=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
 	PYTHONPATH=build/cuda/site:$$packages $(BIN)/python -S -c 'import bowerbird.native as n; assert "build/cuda" in n.__file__; print("CUDA build imports; devices:", n.cuda_device_count())'
 
-asan: .venv/dev ## native tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
+asan: .venv/dev ## native tests, those of CUDA kernels too, under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
 	bash native/tests/run_sanitized.sh
 
 fuzz: .venv/dev ## random arguments through every kernel, for SECONDS (5; 60 at night)
