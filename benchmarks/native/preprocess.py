@@ -19,23 +19,24 @@ from benchmarks.native import floors
 from bowerbird import native
 
 SEED = 20
-PICTURE_SIZE = (427, 640)
-SIDES = (224, 320)
+CASES = (((427, 640), 224), ((427, 640), 320), ((3000, 4000), 640))  # (H, W), side of the output; the last, a photo
 MEAN, STD = (127.0, 127.0, 127.0), 128.0
-REPEATS, QUICK_REPEATS = 101, 21
+REPEATS, BUDGET_S = 101, 6.0
+QUICK_REPEATS, QUICK_BUDGET_S = 21, 0.5
 
 Array = npt.NDArray[Any]
 
 
 def rows(*, quick: bool) -> Iterator[report.Row]:
-    """Two sizes of input and both filters; every contender allocates its result."""
+    """Three sizes and both filters; every contender allocates its result."""
     cv2.setNumThreads(1)
-    picture = np.random.default_rng(SEED).integers(0, 256, (*PICTURE_SIZE, 3), dtype=np.uint8)
-    for side in SIDES:
-        yield from measure(picture, side, QUICK_REPEATS if quick else REPEATS)
+    rng = np.random.default_rng(SEED)
+    limits = (QUICK_REPEATS, QUICK_BUDGET_S) if quick else (REPEATS, BUDGET_S)
+    for size, side in CASES:
+        yield from measure(rng.integers(0, 256, (*size, 3), dtype=np.uint8), side, *limits)
 
 
-def measure(picture: Array, side: int, repeats: int) -> Iterator[report.Row]:
+def measure(picture: Array, side: int, repeats: int, budget_s: float) -> Iterator[report.Row]:
     """One picture to one normalised input of the model."""
     std = (STD, STD, STD)
 
@@ -59,9 +60,10 @@ def measure(picture: Array, side: int, repeats: int) -> Iterator[report.Row]:
     np.testing.assert_allclose(ours("area")(), area(), rtol=0, atol=1 / STD)  # OpenCV rounds to bytes
     np.testing.assert_allclose(ours("bilinear")(), pillow(), rtol=0, atol=1.05 / STD)  # Pillow does so twice
     limits = {"sequential read": floors.sequential_read(picture)}
-    name = f"preprocess {PICTURE_SIZE[1]}x{PICTURE_SIZE[0]} -> {side}x{side}"
-    yield from report.compare(
-        f"{name}, area", ours("area"), {"OpenCV INTER_AREA + blobFromImage": area}, repeats, floors=limits
-    )
+    name = f"preprocess {picture.shape[1]}x{picture.shape[0]} -> {side}x{side}"
+    peers = {"OpenCV INTER_AREA + blobFromImage": area}
+    yield from report.compare(f"{name}, area", ours("area"), peers, repeats, floors=limits, budget_s=budget_s)
     peers = {"Pillow BILINEAR + NumPy": pillow, "OpenCV INTER_LINEAR (aliases) + blobFromImage": linear}
-    yield from report.compare(f"{name}, bilinear antialiased", ours("bilinear"), peers, repeats, floors=limits)
+    yield from report.compare(
+        f"{name}, bilinear antialiased", ours("bilinear"), peers, repeats, floors=limits, budget_s=budget_s
+    )

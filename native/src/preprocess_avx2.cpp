@@ -49,7 +49,9 @@ Pixels blend_columns(const BlendTask& task, std::size_t x) {
     const Visit* visit = task.visits;
     for (std::size_t r = 0; r < task.rows; ++r) {
         for (const Visit* end = visit + task.counts[r]; visit < end; ++visit) {
-            const Pixels pixels = load(visit->row + 3 * x);
+            const std::uint8_t* bytes = visit->row + 3 * x;
+            _mm_prefetch(reinterpret_cast<const char*>(bytes + bytes_ahead), _MM_HINT_T0);
+            const Pixels pixels = load(bytes);
             add(here, pixels, visit->here);
             add(next, pixels, visit->next);
         }

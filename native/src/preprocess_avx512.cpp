@@ -50,6 +50,7 @@ void blend_columns(const BlendTask& task, std::size_t x, __mmask64 valid) {
     for (std::size_t r = 0; r < task.rows; ++r) {
         for (const Visit* end = visit + task.counts[r]; visit < end; ++visit) {
             const std::uint8_t* bytes = visit->row + 3 * x;
+            _mm_prefetch(reinterpret_cast<const char*>(bytes + bytes_ahead), _MM_HINT_T0);
             const Pixels pixels = spread(row_ends ? _mm512_maskz_loadu_epi8(valid, bytes) : _mm512_loadu_si512(bytes));
             add(here, pixels, visit->here);
             add(next, pixels, visit->next);

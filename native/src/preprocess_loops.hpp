@@ -13,6 +13,10 @@ namespace bowerbird {
 // multiples of line_alignment values.
 constexpr std::size_t line_padding = 32, line_alignment = 16;
 
+// A block of columns visits the rows of many outputs, each in a page of its own: more streams than the processor's
+// prefetcher follows. So each visit fetches this far along its row.
+constexpr std::size_t bytes_ahead = 256;
+
 // A row of the picture, and its weights in two rows of the output.
 struct Visit {
     const std::uint8_t* row;
