@@ -29,7 +29,7 @@ namespace {
 constexpr std::size_t tasks_a_thread = 4, fewest_boxes_a_task = 16;
 
 // A result beyond this many bytes leaves the caches before it is read. A block of channels is a few pages of it at a
-// time, too short for the prefetcher: plain stores wait for each line, and take more than twice as long as all sums.
+// time, too short for the prefetcher: plain stores wait for each line, longer than all sums take.
 constexpr std::size_t most_cached_bytes = std::size_t{4} << 20;
 
 // Rows or columns of the map.
