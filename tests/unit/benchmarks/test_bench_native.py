@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +21,21 @@ def test_every_module_with_rows_is_run(bench: ModuleType, folder: str) -> None:
     written = {path.stem for path in modules if "def rows(*, quick: bool)" in path.read_text()}
 
     assert written == set(bench.KERNELS)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [f"{folder}.{path.stem}" for folder in ("native", "native_gpu") for path in (FOLDER / folder).glob("[a-z]*.py")],
+)
+def test_every_module_can_be_imported(name: str) -> None:
+    """Where its peers are installed, every benchmark loads; nothing else would notice a name that was moved."""
+    code = f"import benchmarks.{name}"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    missing = re.search(r"ModuleNotFoundError: No module named '(cv2|numba|usearch|torch|torchvision)", run.stderr)
+    if missing:
+        pytest.skip(f"{missing[1]} is not installed: make bench installs it")
+
+    assert run.returncode == 0, run.stderr
 
 
 def test_an_unknown_kernel_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
