@@ -33,8 +33,8 @@ CANDIDATES = {1_000: 64, 10_000: 64}  # a query: queries in a batch
 QUICK_CANDIDATES = {1_000: 64, 10_000: 8}
 K = 100
 BATCHES = 8  # of candidates, and of the queries of IndexRefine, taken in turns: together they are far beyond any cache
-REPEATS, QUICK_REPEATS = 21, 5
-BUDGET_S, QUICK_BUDGET_S = 20.0, 0.7  # a cell
+REPEATS, QUICK_REPEATS = 21, 3
+BUDGET_S, QUICK_BUDGET_S = 20.0, 0.5  # a cell
 SCALE = np.float32(1 / 64)
 
 Array = npt.NDArray[Any]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +23,7 @@ BATCH = 64
 LISTS, PROBED = 1024, 16
 REPEATS, QUICK_REPEATS = 101, 21
 BATCH_SHARE = 3  # of the repeats: a batch takes long
+BUDGET_S, QUICK_BUDGET_S = 40.0, 0.8  # of a row of peers
 
 Array = npt.NDArray[Any]
 
@@ -29,6 +32,7 @@ def rows(*, quick: bool) -> Iterator[report.Row]:
     """One query and a batch for each width of a code, then a batch with two threads, then one by lists."""
     rng = np.random.default_rng(SEED)
     repeats = QUICK_REPEATS if quick else REPEATS
+    measure = functools.partial(measure_all_codes, budget_s=QUICK_BUDGET_S if quick else BUDGET_S, quick=quick)
     for bits in CODE_BITS:
         codes = rng.integers(0, 256, (CODES, bits // 8), dtype=np.uint8)
         queries = rng.integers(0, 256, (BATCH, bits // 8), dtype=np.uint8)
@@ -39,12 +43,20 @@ def rows(*, quick: bool) -> Iterator[report.Row]:
             yield from measure_lists(codes, queries, repeats)
 
 
-def measure(codes: Array, queries: Array, repeats: int, *, threads: int = 1) -> list[report.Row]:
+def measure_all_codes(
+    codes: Array, queries: Array, repeats: int, *, budget_s: float, quick: bool, threads: int = 1
+) -> list[report.Row]:
     """A scan either reads the codes as fast as memory gives them or counts bits as fast as the processor can."""
     peers = faiss_modes(codes, queries, threads)
     distances = native.scan(codes, queries, K, num_threads=threads)[0]
-    for search in peers.values():
+    seconds = {}
+    for mode, search in peers.items():
+        start = time.perf_counter()
         np.testing.assert_array_equal(distances, search()[0])
+        seconds[mode] = time.perf_counter() - start
+    if quick:  # only faiss's fastest mode takes turns with ours
+        best = min(seconds, key=lambda mode: seconds[mode])
+        peers = {best: peers[best]}
     probes = {
         "sequential read": floors.sequential_read(codes),
         "tiled popcount": floors.tiled_popcount(len(codes), codes.shape[1], len(queries)),
@@ -54,6 +66,7 @@ def measure(codes: Array, queries: Array, repeats: int, *, threads: int = 1) -> 
         lambda: native.scan(codes, queries, K, num_threads=threads),
         peers,
         repeats,
+        budget_s=budget_s,
         floors=probes if threads == 1 else None,  # they probe one thread
     )
     return [{**row, "threads": threads} for row in measured]
