@@ -34,7 +34,7 @@ QUICK_CANDIDATES = {1_000: 64, 10_000: 8}
 K = 100
 BATCHES = 8  # of candidates, and of the queries of IndexRefine, taken in turns: together they are far beyond any cache
 REPEATS, QUICK_REPEATS = 21, 3
-BUDGET_S, QUICK_BUDGET_S = 20.0, 0.5  # a cell
+BUDGET_S, QUICK_BUDGET_S = 15.0, 0.4  # a cell
 SCALE = np.float32(1 / 64)
 
 Array = npt.NDArray[Any]

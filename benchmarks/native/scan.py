@@ -23,7 +23,7 @@ BATCH = 64
 LISTS, PROBED = 1024, 16
 REPEATS, QUICK_REPEATS = 101, 21
 BATCH_SHARE = 3  # of the repeats: a batch takes long
-BUDGET_S, QUICK_BUDGET_S = 40.0, 0.8  # of a row of peers
+BUDGET_S, QUICK_BUDGET_S = 30.0, 0.7  # of a row of peers
 
 Array = npt.NDArray[Any]
 
