@@ -14,18 +14,21 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePath
 
-from bowerbird.corpora.originals import Original
+from bowerbird.corpora.originals import Original, Text
 from bowerbird.corpora.slugs import slug, words
 
 _ROOT = "usr/share/openclipart/svg"
 _PUBLIC_DOMAIN = re.compile(r'<cc:license\s+rdf:resource="[^"]*public_?domain[^"]*"', re.IGNORECASE)
 _WORK = re.compile(r"<(?:cc:)?Work\b.*?</(?:cc:)?Work>", re.DOTALL)
 _TITLE = re.compile(r"<dc:title>([^<]*)</dc:title>")
+_DESCRIPTION = re.compile(r"<dc:description>([^<]*)</dc:description>")
 _KEYWORD = re.compile(r"<rdf:li>([^<]*)</rdf:li>")
 _AGENT = re.compile(r"<dc:(publisher|creator|rights|contributor)>.*?</dc:\1>", re.DOTALL)
 _MAX_SVG_BYTES = 4 << 20  # a few maps are larger and take seconds to draw
 _MAX_TAGS = 24
 _MAX_SLUG = 80
+_MAX_LINE = 120  # characters of a title or a keyword
+_MAX_DESCRIPTION = 1000  # characters; a few authors tell a story
 _MAX_USES = 3
 _NOT_DEPICTIONS = {"cards"}  # folders: four decks of playing cards, nearly the same
 _NOT_FOR_ALL = {"naked", "nude", "sex", "sexy", "stripper"}  # keywords: a demo is shown to everybody
@@ -85,7 +88,22 @@ def _describe(file: Path, path: PurePath, title: str, work: str) -> Original:
         maker="clipart",
         read=partial(file.read_bytes),
         attribution=f"{creator}, Open Clip Art Library" if creator else "",
+        texts=_read_texts(path, _AGENT.sub("", work)),
     )
+
+
+def _read_texts(path: PurePath, work: str) -> tuple[Text, ...]:
+    """What the maker wrote, as written, but for mail addresses; `work` without the parts that speak of people."""
+    description = _DESCRIPTION.search(work)
+    keywords = [_clean(keyword) for keyword in _KEYWORD.findall(work)]
+    fields = {
+        "title": _read_title(work),
+        "description": _ADDRESS.sub("", _clean(description[1], _MAX_DESCRIPTION)).strip() if description else "",
+        "tags": ", ".join(keyword for keyword in keywords if keyword and "@" not in keyword),
+        "name": path.stem,
+        "folder": path.parent.as_posix(),
+    }
+    return tuple(Text(field, text) for field, text in fields.items() if text)
 
 
 def _without_address(creator: str) -> str:
@@ -94,6 +112,6 @@ def _without_address(creator: str) -> str:
     return _ADDRESS.sub("", creator).strip(" ,;-") or (address[1] if address else "")
 
 
-def _clean(text: str) -> str:
-    """One line of plain text, of at most 120 characters."""
-    return " ".join(html.unescape(text).split())[:120]
+def _clean(text: str, max_characters: int = _MAX_LINE) -> str:
+    """One line of plain text."""
+    return " ".join(html.unescape(text).split())[:max_characters]

@@ -21,8 +21,9 @@ from bowerbird.corpora.fetching import Download, FetchedSource, FetchReport, Pro
 from bowerbird.corpora.files import replace_file
 from bowerbird.corpora.manifest import Source
 from bowerbird.corpora.plans import PICTURES_DIR, Plan, plan_pictures
-from bowerbird.corpora.records import PictureRecord, save
+from bowerbird.corpora.records import save
 from bowerbird.corpora.rendering import Task, check_renderer, run_tasks
+from bowerbird.corpora.texts import TextRecord, save_texts
 from bowerbird.errors import Internal
 
 _FORMAT = "1"  # of the pictures; another one makes them all anew
@@ -69,14 +70,14 @@ def build_demo(
     sources: Iterable[Source] | None = None,
     download: Download = clients.download,
 ) -> DemoReport:
-    """What was built: `pictures/<source>/<concept>.<png|jpg>`, `pictures.jsonl` and `SOURCES.md` below `out_dir`.
+    """What was built: `pictures/<source>/<concept>.<png|jpg>`, `pictures.jsonl`, `texts.jsonl` and `SOURCES.md`.
 
     Fetches what the cache does not have. What an earlier run has made of the same packages is kept, so that a killed
     run goes on where it was, and a second run changes nothing.
 
     Args:
         cache_dir: None: `default_cache_dir()`.
-        out_dir: made if it is not there.
+        out_dir: where they are; made if it is not there.
         names: sources of the manifest; None: all.
         progress: called with (done, total, label): sources while fetching, pictures while building.
         workers: processes; 1: in this one. None: as many as CPUs are allowed to this process.
@@ -91,15 +92,22 @@ def build_demo(
     plans, faults = plan_pictures(fetched)
     fetched = _mark_unreadable(fetched, faults)
     meter = _Meter(progress, sum(map(len, plans.values())))
-    records: list[PictureRecord] = []
+    made: list[Plan] = []
     reports: list[SourceReport] = []
     with _open_pool(workers) as pool:
         for result in fetched.results:
-            made, report = _build_source(result, plans.get(result.source.name, []), out_dir, pool, meter)
-            records += made
+            made_of_source, report = _build_source(result, plans.get(result.source.name, []), out_dir, pool, meter)
+            made += made_of_source
             reports.append(report)
     write_credits(out_dir, [report.fetched for report in reports if report.pictures])
-    return DemoReport(len(records), save(out_dir, records), tuple(reports), fetched)
+    save_texts(out_dir, _list_texts(made))
+    return DemoReport(len(made), save(out_dir, [plan.record for plan in made]), tuple(reports), fetched)
+
+
+def _list_texts(plans: Iterable[Plan]) -> Iterator[TextRecord]:
+    for plan in plans:
+        for text in plan.original.texts:
+            yield TextRecord(plan.record.path, text.field, text.language, text.text)
 
 
 def _mark_unreadable(fetched: FetchReport, faults: dict[str, str]) -> FetchReport:
@@ -133,8 +141,8 @@ class _Meter:
 
 def _build_source(
     fetched: FetchedSource, plans: list[Plan], out_dir: Path, pool: _Pool | None, meter: _Meter
-) -> tuple[list[PictureRecord], SourceReport]:
-    """Records of the pictures of one source that are there now, in the order of the plans."""
+) -> tuple[list[Plan], SourceReport]:
+    """Plans of one source whose pictures are there now, in order."""
     started = time.monotonic()
     if plans:
         _prepare_directory(out_dir / PICTURES_DIR / fetched.source.name, f"{fetched.sha256} {_FORMAT}\n")
@@ -145,10 +153,10 @@ def _build_source(
     for chunk, outcome in _run_chunks(missing, out_dir, pool):
         reasons |= {plan.record.path: reason for plan, reason in zip(chunk, outcome, strict=True) if reason}
         meter.add(len(chunk), f"build {fetched.source.name}")
-    records = [plan.record for plan in plans if plan.record.path not in reasons]
+    made = [plan for plan in plans if plan.record.path not in reasons]
     left_out = Counter(reason.split(":")[0] for reason in reasons.values())
     seconds = time.monotonic() - started
-    return records, SourceReport(fetched, len(records), len(missing) - len(reasons), dict(left_out), seconds)
+    return made, SourceReport(fetched, len(made), len(missing) - len(reasons), dict(left_out), seconds)
 
 
 def _prepare_directory(directory: Path, stamp: str) -> None:

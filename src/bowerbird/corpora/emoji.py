@@ -15,11 +15,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bowerbird.corpora.originals import Text
 from bowerbird.corpora.slugs import slug
 from bowerbird.errors import ArchiveRefused
 
 _COMPONENT_GROUP = 2  # skin tones and hair, of which emoji are composed; not depictions
 _MIN_STYLES = 2
+LANGUAGES = ("en", "de", "fr", "es", "pt", "it", "ja", "zh")  # of the labels and keywords that are read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,23 @@ def read_concepts(labels_dir: Path, keywords_dir: Path) -> dict[str, Concept]:
             slug(entry["label"]), entry["label"], tags, groups[entry["group"]]
         )
     return concepts
+
+
+def read_texts(labels_dir: Path, keywords_dir: Path) -> dict[str, tuple[Text, ...]]:
+    """Words by code points: `title:<language>` and `keywords:<language>` of the Unicode CLDR, `tags` of emojilib."""
+    texts: dict[str, list[Text]] = {}
+    for language in LANGUAGES:
+        for entry in _read_json(labels_dir / f"package/{language}/data.json"):
+            found = texts.setdefault(_normal(entry["hexcode"]), [])
+            found.append(Text(f"title:{language}", entry["label"], language))
+            if entry.get("tags"):
+                found.append(Text(f"keywords:{language}", ", ".join(entry["tags"]), language))
+    points_of = {entry["emoji"]: entry["hexcode"] for entry in _read_json(labels_dir / "package/en/data.json")}
+    for emoji, keywords in _read_json(keywords_dir / "package/dist/emoji-en-US.json").items():
+        if emoji in points_of:
+            tags = ", ".join(keyword.replace("_", " ") for keyword in keywords)
+            texts[_normal(points_of[emoji])].append(Text("tags", tags, "en"))
+    return {points: tuple(found) for points, found in texts.items()}
 
 
 def read_icons(directory: Path, names_dir: Path | None = None) -> IconSet:

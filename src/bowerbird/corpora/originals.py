@@ -7,6 +7,22 @@ from collections.abc import Callable
 
 
 @dataclasses.dataclass(frozen=True)
+class Text:
+    """Words that came with a picture, as noisy as their author left them.
+
+    Attributes:
+        field: where they stood: `title`, `description`, `tags`, `name` (of the file), `folder`, and in a language that
+            the source names `title:<language>`, `keywords:<language>`, `caption:<language>`.
+        text: one line; several keywords are joined by `, `.
+        language: ISO 639-1 code if the source says so, else empty.
+    """
+
+    field: str
+    text: str
+    language: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Original:
     """One picture of a source, not yet read.
 
@@ -19,6 +35,7 @@ class Original:
         maker: key of `rendering.MAKERS`: what turns the original into a picture.
         read: its bytes.
         attribution: who made it; empty: the makers of the whole source.
+        texts: everything that the source says about it in words, raw.
     """
 
     concept: str
@@ -29,3 +46,4 @@ class Original:
     maker: str
     read: Callable[[], bytes]
     attribution: str = ""
+    texts: tuple[Text, ...] = ()

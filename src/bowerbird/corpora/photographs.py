@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from bowerbird.corpora.originals import Original
+from bowerbird.corpora.originals import Original, Text
 from bowerbird.corpora.qt_resources import read_files
 from bowerbird.corpora.slugs import slug, words
 
@@ -26,6 +26,7 @@ _GCOMPRIS_FOLDERS = {
     "explore_world_animals/resource/animals": "animals",
     "explore_monuments/resource": "monuments",
 }
+_GCOMPRIS_SCAFFOLDING = {"gcompris", "src", "activities", "resource", "images"}  # folders that say nothing
 _GENERIC_MONUMENT = re.compile(r"monument\d+")  # numbered instead of named
 _STAMPS = "usr/share/tuxpaint/stamps"
 _NOT_OBJECTS = {"symbols", "cartoon", "roadsigns", "flags"}  # folders, at any depth
@@ -47,8 +48,19 @@ def read_gcompris(directory: Path) -> Iterator[Original]:
             place = words(path.parent.name) if "explore_monuments" in path.parts else ""
             tags = dict.fromkeys(tag for tag in [*title.split(), place, category] if tag)
             yield Original(
-                slug(title), title, tuple(tags), category, "photograph", "photograph", partial(bytes, content)
+                concept=slug(title),
+                title=title,
+                tags=tuple(tags),
+                category=category,
+                style="photograph",
+                maker="photograph",
+                read=partial(bytes, content),
+                texts=(Text("name", path.stem), Text("folder", _gcompris_folder(path))),
             )
+
+
+def _gcompris_folder(path: PurePosixPath) -> str:
+    return "/".join(part for part in path.parent.parts if part not in _GCOMPRIS_SCAFFOLDING)
 
 
 def _gcompris_category(path: PurePosixPath) -> str | None:
@@ -74,7 +86,21 @@ def read_tuxpaint(directory: Path) -> Iterator[Original]:
                 style="cutout",
                 maker="cutout",
                 read=partial(file.read_bytes),
+                texts=(*_read_captions(file), Text("name", file.stem), Text("folder", path.parent.as_posix())),
             )
+
+
+def _read_captions(file: Path) -> Iterator[Text]:
+    """Captions of a stamp as they stand: the first line is English, the others begin with `<language>.utf8=`."""
+    captions = file.with_suffix(".txt")
+    lines = captions.read_text("utf-8", "replace").splitlines() if captions.exists() else []
+    for number, line in enumerate(lines):
+        language, marked, text = line.partition(".utf8=")
+        if number == 0 and not marked:
+            language, text = "en", line
+        language = "zh" if language == "zh_CN" else language
+        if text.strip() and re.fullmatch(r"[a-z]{2,3}", language):  # not a dialect, such as `en_GB` or `sr@latin`
+            yield Text(f"caption:{language}", " ".join(text.split()), language)
 
 
 def _read_caption(file: Path) -> str:
@@ -93,4 +119,13 @@ def read_scenes(directory: Path, *, name: str) -> Iterator[Original]:
     for file_name, title, category in entry["pictures"]:
         file = directory / entry["folder"] / file_name
         tags = dict.fromkeys([*(word for word in slug(title).split("-") if word not in _NO_KEYWORDS), category])
-        yield Original(slug(title), title, tuple(tags), category, "photograph", "photograph", partial(file.read_bytes))
+        yield Original(
+            concept=slug(title),
+            title=title,
+            tags=tuple(tags),
+            category=category,
+            style="photograph",
+            maker="photograph",
+            read=partial(file.read_bytes),
+            texts=(Text("title", title, "en"), Text("name", file.stem)),
+        )

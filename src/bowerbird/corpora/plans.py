@@ -80,8 +80,10 @@ def _plan_emoji(fetched: FetchReport) -> dict[str, list[Original]]:
     labels, keywords = _find(fetched, "labels"), _find(fetched, "keywords")
     if not labels or not keywords:
         raise PackageUnavailable("emoji need their labels and keywords, which could not be fetched")
-    concepts = emoji.read_concepts(next(iter(labels.values())), next(iter(keywords.values())))
+    words_dirs = next(iter(labels.values())), next(iter(keywords.values()))
+    concepts, texts = emoji.read_concepts(*words_dirs), emoji.read_texts(*words_dirs)
     by_slug = {concept.slug: concept for concept in concepts.values()}
+    texts_of = {concept.slug: texts[points] for points, concept in concepts.items()}
     names_of = {result.source.name: fetched.directories.get(result.source.icon_names) for result in fetched.results}
     keep_one = functools.lru_cache(maxsize=1)(emoji.read_icons)  # drawn style by style; the largest takes 150 MB
     read = {style: functools.partial(keep_one, directory, names_of[style]) for style, directory in styles.items()}
@@ -96,6 +98,7 @@ def _plan_emoji(fetched: FetchReport) -> dict[str, list[Original]]:
                 style=style,
                 maker="icon",
                 read=functools.partial(_draw, read[style], icon),
+                texts=texts_of[slug],
             )
             for slug, icon in icons.items()
         ]

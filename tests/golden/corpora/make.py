@@ -157,6 +157,7 @@ def golden_packages() -> dict[str, bytes]:
         {"hexcode": points, "emoji": emoji, "label": label, "group": group, "tags": ["tag"]}
         for points, (emoji, label, group, _) in EMOJI.items()
     ]
+    german = [{**entry, "label": f"{entry['label']} (de)", "tags": ["Wort", "zweites Wort"]} for entry in entries]
     groups = [{"key": f"group-{number}", "order": number} for number in range(10)]
     hand = '<path d="M0 6h12v4H0z" fill="orange"/>'
     first = {
@@ -185,6 +186,8 @@ def golden_packages() -> dict[str, bytes]:
             {
                 "package/en/data.json": json.dumps(entries).encode(),
                 "package/en/messages.json": json.dumps({"groups": groups}).encode(),
+                "package/de/data.json": json.dumps(german).encode(),
+                **{f"package/{language}/data.json": b"[]" for language in ("fr", "es", "pt", "it", "ja", "zh")},
             }
         ),
         "keywords.tgz": make_npm(

@@ -18,7 +18,7 @@ def golden_source(
 ) -> Source:
     content = (GOLDEN / file).read_bytes()
     globs = {
-        "labels": ("package/en/*.json",),
+        "labels": ("package/*.json",),
         "keywords": ("package/dist/*",),
         "emoji": ("package/icons.json", "package/chars.json"),
         "scenes": ("photos/*.jpg",),

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from bowerbird.corpora import __main__ as command
-from bowerbird.corpora import build_demo, load
+from bowerbird.corpora import build_demo, load, load_texts
 from bowerbird.corpora.demo import DemoReport
 from bowerbird.corpora.manifest import Source
 from bowerbird.errors import PackageUnavailable
@@ -53,6 +53,22 @@ def test_build_demo_writes_pictures_with_records(tmp_path: Path, build: Any) -> 
     assert by_path["pictures/stamps/green-pear.png"].style == "cutout"
 
 
+def test_build_demo_writes_the_raw_words_of_each_picture(tmp_path: Path, build: Any) -> None:
+    """Every text names a picture of the corpus; an emoji has words in several languages and the tags of users."""
+    build()
+    texts = load_texts(tmp_path / "out")
+
+    assert {text.picture for text in texts} == {record.path for record in load(tmp_path / "out")}
+    apple = {text.field: (text.language, text.text) for text in texts if text.picture == APPLE}
+    assert apple == {
+        "title:en": ("en", "red apple"),
+        "keywords:en": ("en", "tag"),
+        "title:de": ("de", "red apple (de)"),
+        "keywords:de": ("de", "Wort, zweites Wort"),
+        "tags": ("en", "red apple, fruit, :D"),
+    }
+
+
 def test_mirrored_icon_is_drawn_mirrored(tmp_path: Path, build: Any) -> None:
     """The hand that one style draws itself and the other as a mirrored alias points to opposite sides."""
     build()
@@ -76,12 +92,13 @@ def test_second_build_changes_nothing(tmp_path: Path, build: Any) -> None:
     """A second build makes no picture again and leaves the same records."""
     build()
     before = snapshot(tmp_path / "out/pictures")
-    records = (tmp_path / "out/pictures.jsonl").read_bytes()
+    records, texts = ((tmp_path / "out" / name).read_bytes() for name in ("pictures.jsonl", "texts.jsonl"))
     report = build()
 
     assert sum(row.made for row in report.sources) == 0
     assert snapshot(tmp_path / "out/pictures") == before
     assert (tmp_path / "out/pictures.jsonl").read_bytes() == records
+    assert (tmp_path / "out/texts.jsonl").read_bytes() == texts
 
 
 def test_build_goes_on_where_it_was_killed(tmp_path: Path, build: Any) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from bowerbird.corpora.clipart import read_clipart
+from bowerbird.corpora.originals import Text
 from bowerbird.corpora.photographs import read_gcompris, read_scenes, read_tuxpaint
 from tests.golden.corpora.make import make_clipart, make_photograph, make_rcc
 
@@ -147,3 +148,47 @@ def test_scenes_are_described_by_hand(tmp_path: Path) -> None:
     originals = {original.title: original for original in read_scenes(tmp_path, name="scikit-learn")}
     assert originals["dahlia"].tags == ("dahlia", "plants")
     assert originals["chinese tower above a lake"].concept == "chinese-tower-above-a-lake"
+
+
+def test_clipart_keeps_the_words_of_its_maker_as_they_are(tmp_path: Path, clipart: Path) -> None:
+    """Texts are raw: capitals, slashes and repetitions stay; mail addresses go, and what is empty is no text."""
+    drawing = make_clipart("Apple &amp; Worm", ["Food", "fruit/apple", "food", "ada@example.org"])
+    story = b"<dc:description>Drawn by me,\n for you (ada@example.org).</dc:description>"
+    write(clipart / "food/fruit/apple_01.svg", drawing.replace(b"<dc:subject>", story + b"<dc:subject>"))
+    write(clipart / "food/untold.svg", make_clipart("", []))
+    told, untold = read_clipart(tmp_path)
+
+    assert told.texts == (
+        Text("title", "Apple & Worm"),
+        Text("description", "Drawn by me, for you."),
+        Text("tags", "Food, fruit/apple, food"),
+        Text("name", "apple_01"),
+        Text("folder", "food/fruit"),
+    )
+    assert [text.field for text in untold.texts] == ["name", "folder"]
+
+
+def test_stamps_keep_their_captions_in_every_language(tmp_path: Path) -> None:
+    """The first line is English, the others say their language; dialects and empty captions are left out."""
+    stamps = tmp_path / "usr/share/tuxpaint/stamps/food"
+    write(stamps / "t_pear.png", b"")
+    captions = "A pear.\nde.utf8=Eine  Birne.\nen_GB.utf8=A pear.\nsr@latin.utf8=Kruska.\nzh_CN.utf8=梨\nfr.utf8=\n"
+    write(stamps / "t_pear.txt", captions.encode())
+    (original,) = read_tuxpaint(tmp_path)
+
+    assert original.texts == (
+        Text("caption:en", "A pear.", "en"),
+        Text("caption:de", "Eine Birne.", "de"),
+        Text("caption:zh", "梨", "zh"),
+        Text("name", "t_pear"),
+        Text("folder", "food"),
+    )
+
+
+def test_photographs_keep_the_names_of_file_and_folder(tmp_path: Path) -> None:
+    """Of a photograph in a bundle only its path speaks; folders of every bundle say nothing."""
+    name = "gcompris/src/activities/explore_monuments/resource/india/tajMahal.webp"
+    write(tmp_path / "monuments.rcc", make_rcc({name: make_photograph((80, 60), (9, 9, 9))}))
+    (original,) = read_gcompris(tmp_path)
+    folder = Text("folder", "a/explore_monuments/india")  # the bundle is made with a folder `a`
+    assert original.texts == (Text("name", "tajMahal"), folder)
