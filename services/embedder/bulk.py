@@ -25,6 +25,8 @@ from bowerbird.models.preprocessing import make_batch
 from bowerbird.models.zoo import InputSpec
 from bowerbird.vectors import CodeArray, pack_code
 
+from .heads import Labels, Wanted
+
 PixelArray = npt.NDArray[np.uint8]
 Reader = Callable[[], PixelArray]  # gives the pixels of one input, (H, W, 3) uint8, or raises BowerbirdError
 
@@ -40,6 +42,8 @@ class Call:
     Attributes:
         embeddings: (N, D) float32, zeros until computed.
         codes: (N, W) uint8, likewise.
+        wanted: which labels beside them.
+        labels: of the heads that are wanted, by position.
         errors: of the inputs that failed, by position.
         stage_seconds: by stage, summed over threads.
     """
@@ -48,6 +52,8 @@ class Call:
     is_cancelled: Callable[[], bool] | None
     embeddings: FloatArray
     codes: CodeArray
+    wanted: Wanted = Wanted()  # noqa: RUF009 (frozen)
+    labels: dict[int, Labels] = field(default_factory=dict)
     errors: dict[int, BowerbirdError] = field(default_factory=dict)
     stage_seconds: dict[str, float] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -188,7 +194,7 @@ class BulkRunner:
     def _infer(self, positions: list[int], batch: FloatArray, call: Call) -> None:
         """Results of the rows of `batch`; when the run fails each row is run alone, so that only the culprit fails."""
         try:
-            outputs = self._engine.run(batch)
+            outputs = self._engine.run(batch, call.wanted.outputs)
         except BowerbirdError as error:
             _LOG.exception("a batch failed", extra={"model": self._engine.name, "batch_size": len(positions)})
             telemetry.INFERENCE_FAILURES_TOTAL.labels("embedder", self._label, type(error).__name__).inc()
@@ -200,6 +206,8 @@ class BulkRunner:
             return
         call.embeddings[positions] = outputs["embedding"]
         call.codes[positions] = pack_code(outputs["code_projection"])
+        if call.wanted.heads:
+            call.labels.update({at: call.wanted.read_labels(outputs, row) for row, at in enumerate(positions)})
         self._batch_size.observe(len(positions))
 
     def _buffer(self) -> FloatArray:

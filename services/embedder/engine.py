@@ -1,4 +1,4 @@
-"""The embedder: file bytes of pictures, or regions of them, in; vectors and binary codes out.
+"""The embedder: file bytes of pictures, or regions of them, in; vectors, binary codes and labels out.
 
 Two paths, because what is best for one picture is not for many: `embed` gives one run all threads and collects inputs
 of concurrent calls; `embed_batch` gives each thread its own runs (see `bulk`).
@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,11 +25,12 @@ from bowerbird.models.loading import load_model, start_engine, warm_up
 from bowerbird.models.preprocessing import make_batch
 from bowerbird.models.settings import ModelsConfig
 from bowerbird.models.threads import cpu_budget
-from bowerbird.models.zoo import EmbedderSpec
+from bowerbird.models.zoo import EmbedderSpec, HeadSpec
 from bowerbird.vectors import CodeArray, pack_code
 
 from .bulk import BulkRunner, Call, PixelArray, Reader
 from .config import EmbedderConfig
+from .heads import EmbedOptions, Labels, Wanted, check_options
 
 SERVICE = "embedder"
 DECODE_MARGIN = 0.9  # share of the input side that a scaled decode keeps; the README says what that changes
@@ -50,10 +51,12 @@ class Embedding:
     Attributes:
         embedding: (D,) float32, unit length.
         code: (W,) uint8.
+        labels: of the heads that were asked for.
     """
 
     embedding: FloatArray
     code: CodeArray
+    labels: Labels = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,13 @@ class Embeddings:
         embeddings: (N, D) float32, unit length; zeros where the input failed.
         codes: (N, W) uint8, likewise.
         errors: of the inputs that failed, by position.
+        labels: of the heads that were asked for, by position; none where the input failed.
     """
 
     embeddings: FloatArray
     codes: CodeArray
     errors: dict[int, BowerbirdError]
+    labels: dict[int, Labels] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,15 @@ class ModelInfo:
     input_width: int
     input_height: int
     max_batch_size: int
+    heads: tuple[HeadSpec, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One preprocessed picture, (3, height, width) float32, and what is wanted of it."""
+
+    pixels: FloatArray
+    wanted: Wanted
 
 
 class EmbedderEngine:
@@ -113,7 +127,7 @@ class EmbedderEngine:
             chunk_size=config.chunk_size,
             max_pending=config.max_pending,
         )
-        self._batcher: Batcher[FloatArray, Embedding] = Batcher(
+        self._batcher: Batcher[_Job, Embedding] = Batcher(
             self._run,
             service=SERVICE,
             model=config.model,
@@ -134,6 +148,7 @@ class EmbedderEngine:
             input_width=self._model.input.width,
             input_height=self._model.input.height,
             max_batch_size=self._config.max_batch_size,
+            heads=self._spec.heads,
         )
 
     def require_model(self, name: str) -> None:
@@ -145,11 +160,20 @@ class EmbedderEngine:
         if name and name != self._runtime.name:
             raise ModelNotFound(f"no model named {name!r}; served here: {self._runtime.name}", field="model")
 
+    def check_options(self, options: EmbedOptions) -> Wanted:
+        """What the options ask of the served model.
+
+        Raises:
+            ArgumentInvalid: the model has no such head, or a number is out of range.
+        """
+        return check_options(options, self._spec.heads, self._runtime.name)
+
     def embed(
         self,
         data: bytes,
         region: Region | None = None,
         *,
+        wanted: Wanted = Wanted(),  # noqa: B008 (frozen)
         deadline: float | None = None,
         is_cancelled: Callable[[], bool] | None = None,
     ) -> Embedding:
@@ -157,6 +181,7 @@ class EmbedderEngine:
 
         Args:
             data: a picture file.
+            wanted: which labels beside it; see `check_options`.
             deadline: absolute, of `time.monotonic()`.
             is_cancelled: whether nobody waits for the answer any more.
         Raises:
@@ -167,7 +192,8 @@ class EmbedderEngine:
             picture = self._cache.get_or_decode(data, self._min_side(region))
         with telemetry.time_stage(SERVICE, "preprocess"):
             batch = make_batch([_cut(picture, region)], self._model.input, num_threads=self._threads)
-        [result] = self._batcher.infer([np.asarray(batch[0])], deadline=deadline, is_cancelled=is_cancelled)
+        job = _Job(np.asarray(batch[0]), wanted)
+        [result] = self._batcher.infer([job], deadline=deadline, is_cancelled=is_cancelled)
         if isinstance(result, Exception):
             raise result
         return result
@@ -176,6 +202,7 @@ class EmbedderEngine:
         self,
         inputs: Sequence[EmbedInput | BowerbirdError],
         *,
+        wanted: Wanted = Wanted(),  # noqa: B008 (frozen)
         deadline: float | None = None,
         is_cancelled: Callable[[], bool] | None = None,
     ) -> Embeddings:
@@ -183,6 +210,7 @@ class EmbedderEngine:
 
         Args:
             inputs: 1 to `max_batch_size`; one that could not be read stands as its error.
+            wanted: as for `embed`.
             deadline, is_cancelled: as for `embed`; asked again before every few inputs.
         Raises:
             ArgumentInvalid: no input, or too many.
@@ -198,9 +226,10 @@ class EmbedderEngine:
             is_cancelled,
             np.zeros((len(inputs), self._spec.dimension), np.float32),
             np.zeros((len(inputs), self._spec.code_bits // 8), np.uint8),
+            wanted,
         )
         self._bulk.run([self._make_reader(entry) for entry in inputs], call)
-        return Embeddings(call.embeddings, call.codes, dict(sorted(call.errors.items())))
+        return Embeddings(call.embeddings, call.codes, dict(sorted(call.errors.items())), call.labels)
 
     def warm_up(self) -> None:
         """Run the model in the batch sizes that it will see."""
@@ -231,10 +260,15 @@ class EmbedderEngine:
             return images.decode(entry.data, min_side=min_side).pixels
         return _cut(self._cache.get_or_decode(entry.data, min_side), entry.region)
 
-    def _run(self, pixels: list[FloatArray]) -> list[Embedding]:
-        outputs = self._runtime.run(pixels[0][None] if len(pixels) == 1 else np.stack(pixels))
+    def _run(self, jobs: list[_Job]) -> list[Embedding]:
+        pixels = [job.pixels for job in jobs]
+        names = dict.fromkeys(name for job in jobs for name in job.wanted.outputs)
+        outputs = self._runtime.run(pixels[0][None] if len(pixels) == 1 else np.stack(pixels), tuple(names))
         codes = pack_code(outputs["code_projection"])
-        return [Embedding(row, code) for row, code in zip(outputs["embedding"], codes, strict=True)]
+        return [
+            Embedding(outputs["embedding"][row], codes[row], job.wanted.read_labels(outputs, row))
+            for row, job in enumerate(jobs)
+        ]
 
 
 def _cut(picture: Picture, region: Region | None) -> PixelArray:

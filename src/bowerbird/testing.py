@@ -65,21 +65,22 @@ class FakeModel:
         self._output = output
         self._projection = np.random.default_rng(seed).standard_normal((3 * 4 * 4, dimension)).astype(np.float32)
 
-    def run(self, batch: FloatArray) -> dict[str, FloatArray]:
+    def run(self, batch: FloatArray, outputs: Sequence[str] | None = None) -> dict[str, FloatArray]:
         """The one output, (B, D) float32.
 
         Args:
             batch: (B, 3, H, W) float32, H and W at least 4.
+            outputs: None, or the name of the one.
         Raises:
             InferenceFailed: `failure` is set.
         """
-        if self.failure:
-            raise InferenceFailed(self.failure)
+        if self.failure or set(outputs or ()) - {self._output}:
+            raise InferenceFailed(self.failure or f"{self.name} has no outputs but {self._output}")
         self.batch_sizes.append(len(batch))
         rows = np.array_split(batch, 4, axis=2)
         cells = [cell.mean(axis=(2, 3)) for row in rows for cell in np.array_split(row, 4, axis=3)]
-        outputs = [features @ self._projection for features in np.concatenate(cells, axis=1)]
-        return {self._output: np.array(outputs, np.float32).reshape(len(batch), -1)}
+        vectors = [features @ self._projection for features in np.concatenate(cells, axis=1)]
+        return {self._output: np.array(vectors, np.float32).reshape(len(batch), -1)}
 
     def warm_up(self, batch_sizes: Sequence[int], *, height: int, width: int) -> float:
         """Seconds spent: none."""

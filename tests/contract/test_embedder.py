@@ -86,12 +86,12 @@ class Gate:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._runtime, name)
 
-    def run(self, batch: Any) -> Any:
+    def run(self, batch: Any, outputs: Any = None) -> Any:
         self.entered.set()
         assert self.open.wait(30)
         if self.failure is not None:
             raise self.failure
-        return self._runtime.run(batch)
+        return self._runtime.run(batch, outputs)
 
 
 @dataclass

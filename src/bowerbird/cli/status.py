@@ -82,7 +82,14 @@ def render(report: dict[str, Any]) -> str:
     lines.append(table([(name, "ready" if ready else "NOT READY") for name, ready in report["services"].items()]))
     if report["models"]:
         lines += ["", "models"]
-        lines.append(table([(m["role"], m["name"], m["version"], m["backend"]) for m in report["models"]]))
+        lines.append(
+            table(
+                [
+                    (m["role"], m["name"], m["version"], m["backend"], ", ".join(m.get("heads", ())))
+                    for m in report["models"]
+                ]
+            )
+        )
     lines += ["", "indexes"]
     rows = [
         (i["name"], i["items"], f"{i['dimension']}-d, {i['code_bits']} bits", i["backend"], i["model"])
@@ -101,4 +108,5 @@ def _describe_model(role: str, model: EmbedderModel | DetectorModel) -> dict[str
         "backend": model.backend,
         "input": [model.input_width, model.input_height],
         "max_batch_size": model.max_batch_size,
+        **({"heads": {head.name: head.labels for head in model.heads}} if isinstance(model, EmbedderModel) else {}),
     }

@@ -24,19 +24,20 @@ class InferenceEngine(Protocol):
 
     @property
     def backend(self) -> str:
-        """What computes: `onnxruntime-cpu` or `onnxruntime-cuda`."""
+        """What computes: `onnxruntime-cpu`, `onnxruntime-cuda` or `tensorrt`."""
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
         """Shape of the input; None where the model takes any size."""
 
-    def run(self, batch: FloatArray) -> dict[str, FloatArray]:
+    def run(self, batch: FloatArray, outputs: Sequence[str] | None = None) -> dict[str, FloatArray]:
         """The outputs by name, first axis the batch.
 
         Args:
             batch: float32, of the input's shape.
+            outputs: names of those wanted; the others are not handed over. None: all.
         Raises:
-            InferenceFailed: the runtime refused the batch or failed on it.
+            InferenceFailed: the runtime refused the batch or failed on it, or the model has no such output.
         """
 
     def warm_up(self, batch_sizes: Sequence[int], *, height: int, width: int) -> float:

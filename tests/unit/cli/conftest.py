@@ -15,6 +15,7 @@ from bowerbird import images
 from bowerbird.boxes import Region
 from bowerbird.cli import main
 from bowerbird.errors import BowerbirdError, QueueFull
+from bowerbird.models.zoo import HeadSpec
 from bowerbird.testing import run_server
 from bowerbird.vectors import normalize, pack_code
 from services.detector.engine import Detection, Detections
@@ -25,6 +26,7 @@ from services.discovery.neighbours import build_engine, connect_inside
 from services.discovery.server import build_services as build_discovery
 from services.embedder.engine import Embedding, Embeddings, EmbedInput
 from services.embedder.engine import ModelInfo as EmbedderInfo
+from services.embedder.heads import EmbedOptions, Wanted, check_options
 from services.embedder.server import build_services as build_embedder
 from services.retrieval.config import RetrievalConfig
 from services.retrieval.engine import RetrievalEngine
@@ -52,17 +54,29 @@ class ColourEmbedder(Engine):
     """A picture's vector is its 8 x 8 thumbnail; pictures can be made to meet a full queue first."""
 
     def __init__(self) -> None:
-        self.info = EmbedderInfo("colours", "0123456789ab", "fake", DIMENSION, 64, GRID, GRID, 16)
+        heads = (HeadSpec("category", "classes", "light", ("dark", "light"), 1.0, 0.0, 0.0),)
+        self.info = EmbedderInfo("colours", "0123456789ab", "fake", DIMENSION, 64, GRID, GRID, 16, heads)
         self.embedded = 0
         self.refuse_next = 0
 
-    def embed(self, data: bytes, region: Region | None = None, **_: Any) -> Embedding:
+    def check_options(self, options: EmbedOptions) -> Wanted:
+        return check_options(options, self.info.heads, "colours")
+
+    def embed(
+        self,
+        data: bytes,
+        region: Region | None = None,
+        *,
+        wanted: Wanted = Wanted(),  # noqa: B008 (frozen)
+        **_: Any,
+    ) -> Embedding:
         picture = images.decode(data)
         picture = images.crop(picture, region) if region else picture
         small = Image.fromarray(picture.pixels).resize((GRID, GRID), Image.Resampling.BOX)
         vector = np.asarray(small, np.float32).ravel() - 127.0
         self.embedded += 1
-        return Embedding(normalize(vector + 0.01), pack_code(vector[:64]))
+        light = np.array([[-vector.mean(), vector.mean()]], np.float32) / 50
+        return Embedding(normalize(vector + 0.01), pack_code(vector[:64]), wanted.read_labels({"light": light}, 0))
 
     def embed_batch(self, inputs: Sequence[EmbedInput | BowerbirdError], **_: Any) -> Embeddings:
         vectors, codes = np.zeros((len(inputs), DIMENSION), np.float32), np.zeros((len(inputs), 8), np.uint8)

@@ -277,6 +277,27 @@ def test_embedding_is_printed_and_saved(run: Run, indexed: Path, tmp_path: Path,
     assert "192 dimensions" in capsys.readouterr().out
 
 
+def test_embedding_says_what_is_in_the_picture_when_asked(run: Run, indexed: Path, capsys: Capture) -> None:
+    """Heads are named by options or by --head; labels come best first, and the vector as ever."""
+    assert run("embed", indexed / "cold/navy.png", "--category", "--json") == outcome.EXIT_OK
+    answer = read_json(capsys)
+    assert [entry["label"] for entry in answer["labels"]["category"]] == ["dark", "light"]
+    assert len(answer["embedding"]) == 192
+    assert run("embed", indexed / "cold/navy.png", "--head", "category", "--top", "1") == outcome.EXIT_OK
+    out = capsys.readouterr().out
+    assert "category\n  dark" in out and "light" not in out
+    assert run("embed", indexed / "cold/navy.png", "--category", "--min-score", "1") == outcome.EXIT_OK
+    assert "nothing" in capsys.readouterr().out
+
+
+def test_a_head_that_the_model_lacks_is_named(run: Run, indexed: Path, capsys: Capture) -> None:
+    """The message lists what there is; a number out of range is wrong usage."""
+    assert run("embed", indexed / "two.png", "--annotations") == outcome.EXIT_FAILED
+    assert "gives no 'annotations'; its heads are category" in capsys.readouterr().err
+    assert run("embed", indexed / "two.png", "--category", "--top", "-1") == outcome.EXIT_USAGE
+    assert run("embed", indexed / "two.png", "--category", "--min-score", "nan") == outcome.EXIT_FAILED
+
+
 # ---- items, delete, snapshots, status
 
 
@@ -348,6 +369,7 @@ def test_status_shows_services_models_and_items(run: Run, indexed: Path, capsys:
     assert report["ready"] is True
     assert set(report["services"].values()) == {True}
     assert {model["name"] for model in report["models"]} == {"colours", "corners"}
+    assert report["models"][0]["heads"] == {"category": 2}
     assert [(index["name"], index["items"]) for index in report["indexes"]] == [("default", 5)]
     assert run("status") == outcome.EXIT_OK
     assert "192-d, 64 bits" in capsys.readouterr().out

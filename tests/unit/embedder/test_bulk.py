@@ -36,7 +36,7 @@ class FakeEngine:
         self.batch_sizes: list[int] = []
         self.before_run: Callable[[list[float]], None] = lambda values: None
 
-    def run(self, batch: Any) -> dict[str, Any]:
+    def run(self, batch: Any, outputs: Any = None) -> dict[str, Any]:
         self.batch_sizes.append(len(batch))
         values = batch[:, 0, 0, 0].round()
         self.before_run(values.tolist())

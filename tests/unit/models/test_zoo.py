@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from bowerbird.errors import ConfigInvalid, ModelFileCorrupt, ModelNotFound
 from bowerbird.models import ModelsConfig, zoo
 from bowerbird.models.loading import load_model, start_engine
+from tests.tiny_zoo import LABELS, write_tiny_embedder
 
 CONTENT = b"a model"
 CARD = f"""
@@ -135,3 +137,84 @@ def test_a_card_that_does_not_fit_its_model_is_refused_at_start(tmp_path: Path, 
     (tmp_path / f"{name}.onnx").symlink_to(zoo.find_zoo() / f"{name}.onnx")
     with pytest.raises(ModelFileCorrupt, match=name):
         start_engine(zoo.load(name, zoo_dir=tmp_path), ModelsConfig(), threads=1)
+
+
+# ---------------------------------------------------------------------------------------------------------- heads
+
+
+def test_heads_are_read_with_their_labels(tmp_path: Path) -> None:
+    """Each head has its kind, output, numbers and labels, in the order of the card; training data is told."""
+    model = zoo.load("tiny", zoo_dir=write_tiny_embedder(tmp_path).folder)
+
+    assert model.embedder is not None
+    assert [head.name for head in model.embedder.heads] == ["category", "annotations", "drawn skin tone"]
+    assert model.embedder.heads[1] == zoo.HeadSpec(
+        "annotations", "multilabel", "head_annotations", tuple(LABELS["annotations"]), 2.0, -0.5, 0.3
+    )
+    assert (model.network, model.training_data) == (
+        "mean colour, projected",
+        (zoo.TrainingData("random numbers", "CC0-1.0"),),
+    )
+    start_engine(model, ModelsConfig(), threads=1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('kind = "multilabel"', 'kind = "many"'),
+        ("temperature = 0.5", "temperature = 0"),
+        ("temperature = 0.5", "temperature = inf"),
+        ("temperature = 0.5", "bias = 1.0"),
+        ("bias = -0.5", "bias = nan"),
+        ("min_score = 0.3", "min_score = 1.5"),
+        ('output = "head_tone"', 'output = "head_category"'),
+        ('output = "head_tone"', ""),
+        ("[heads.category]", "[heads.embedding]"),
+        ("[heads.category]", "[heads.other]"),
+        ("[labels]", "[other]"),
+        ('licence = "CC0-1.0"', ""),
+        ("code_bits = 64", "code_bits = 60"),
+    ],
+)
+def test_a_card_with_bad_heads_is_refused_by_name(tmp_path: Path, old: str, new: str) -> None:
+    """Heads are used as the card and the labels state them, or not at all."""
+    card = write_tiny_embedder(tmp_path).folder / "tiny.toml"
+    assert old in card.read_text()
+    card.write_text(card.read_text().replace(old, new, 1))
+    with pytest.raises(ModelFileCorrupt, match=r"tiny\.toml cannot be used"):
+        zoo.load("tiny", zoo_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        b"{}",
+        b"[]",
+        b"not json",
+        b'{"category": [], "annotations": ["a"], "drawn skin tone": ["a"]}',
+        b'{"category": ["a", "a"], "annotations": ["a"], "drawn skin tone": ["a"]}',
+        b'{"category": ["a", ""], "annotations": ["a"], "drawn skin tone": ["a"]}',
+        b'{"category": ["a"], "annotations": ["a"], "drawn skin tone": ["a"], "style": ["a"]}',
+    ],
+)
+def test_labels_that_do_not_fit_the_heads_are_refused(tmp_path: Path, labels: bytes) -> None:
+    """Also with the sha256 that the card states."""
+    card = write_tiny_embedder(tmp_path).folder / "tiny.toml"
+    old = hashlib.sha256((tmp_path / "tiny.labels.json").read_bytes()).hexdigest()
+    (tmp_path / "tiny.labels.json").write_bytes(labels)
+    with pytest.raises(ModelFileCorrupt, match=r"tiny\.labels\.json has sha256"):
+        zoo.load("tiny", zoo_dir=tmp_path)
+    card.write_text(card.read_text().replace(old, hashlib.sha256(labels).hexdigest()))
+    with pytest.raises(ModelFileCorrupt, match=r"tiny\.toml cannot be used"):
+        zoo.load("tiny", zoo_dir=tmp_path)
+
+
+def test_labels_of_another_number_than_the_output_end_the_start(tmp_path: Path) -> None:
+    """A label more would shift nothing and be wrong all the same: the shapes are compared."""
+    card = write_tiny_embedder(tmp_path).folder / "tiny.toml"
+    file = tmp_path / "tiny.labels.json"
+    old = hashlib.sha256(file.read_bytes()).hexdigest()
+    file.write_text(json.dumps(LABELS | {"category": ["food", "animal", "tool", "plant"]}))
+    card.write_text(card.read_text().replace(old, hashlib.sha256(file.read_bytes()).hexdigest()))
+    with pytest.raises(ModelFileCorrupt, match="head_category"):
+        start_engine(zoo.load("tiny", zoo_dir=tmp_path), ModelsConfig(), threads=1)

@@ -10,7 +10,7 @@ from bowerbird.rpc.clients.answers import Detection, Info, ModelRef
 from bowerbird.rpc.clients.connection import Connection, connect, service_config
 from bowerbird.rpc.clients.detector import Detections, DetectorClient, DetectorModel
 from bowerbird.rpc.clients.discovery import Analysis, Discoveries, DiscoveryClient
-from bowerbird.rpc.clients.embedder import EmbedderClient, EmbedderModel, Embedding, Embeddings
+from bowerbird.rpc.clients.embedder import EmbedderClient, EmbedderModel, Embedding, Embeddings, Head, LabelScore
 from bowerbird.rpc.clients.filters import parse_filter
 from bowerbird.rpc.clients.records import Deleted, Hit, Index, Item, SearchParams, SearchResult, Snapshot, Written
 from bowerbird.rpc.clients.retrieval import RetrievalClient
@@ -29,10 +29,12 @@ __all__ = [
     "EmbedderModel",
     "Embedding",
     "Embeddings",
+    "Head",
     "Hit",
     "Index",
     "Info",
     "Item",
+    "LabelScore",
     "ModelRef",
     "RetrievalClient",
     "SearchParams",
