@@ -135,6 +135,17 @@ def test_evaluation_finds_the_concept_across_styles(up: Shell) -> None:
     assert report["binary"]["r_at_10_kept"] >= 0.99
 
 
+def test_a_model_is_examined_without_services(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A private embedder is started, asked and ended; the second call needs none."""
+    corpus = make_corpus(shell.folder / "corpus")
+    words = ("eval", "retrieval", "--corpus", corpus, "--model", "efficientnet-lite0", "--split", "unseen-concepts")
+    monkeypatch.setenv("HOME", str(shell.folder))
+    [model] = shell.run_json(*words)["models"]
+    assert model["computed_now"] == model["pictures"] == 2 * model["unseen_concepts"]["concepts"] > 0
+    assert model["unseen_concepts"]["float"]["p_at_1"] >= MIN_P_AT_1
+    assert shell.run_json(*words)["models"][0]["computed_now"] == 0
+
+
 def test_interrupted_index_goes_on_where_it_was(up: Shell) -> None:
     """Ctrl-C keeps what was written, says how to go on, and the next run does the rest only."""
     many = make_many(up.folder / "many", 1500)

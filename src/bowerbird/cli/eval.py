@@ -1,13 +1,23 @@
-"""Measure how good retrieval is on the pictures of an index, with 95 % bootstrap intervals over concepts.
+"""Measure how good retrieval is, with 95 % bootstrap intervals over concepts.
 
-`retrieval` asks three questions of pictures that have the fields style, concept and category, as the demo corpus has:
+`retrieval` on an index asks three questions of pictures with the fields style, concept and category (the demo corpus):
  - does a drawing find the same concept drawn in another style (P@1, R@10; all shared concepts, all pairs of styles)
  - what does the default search, binary codes and exact re-ranking, lose against scoring everything exactly
  - are the neighbours of clip-art and photographs of the same category (P@5)
 
+With --model or --split it examines models of the zoo instead, on what no model was trained on, and no index is needed:
+ - unseen-concepts: all ordered pairs of training styles, queries and gallery from test concepts only
+ - unseen-style: the held-out style (openmoji) against each training style in both directions; `strict` takes test
+   concepts only, and beside it stand all concepts
+P@1 and R@10 stand for embeddings (float) and for packed codes by Hamming distance alone (binary); equal scores stand in
+random order. Several models are compared with the first one on the same resamples. Vectors are kept in
+~/.cache/bowerbird/vectors, so that a second call is quick.
+
 examples:
   bowerbird eval retrieval
   bowerbird eval retrieval --corpus demo/corpus --json     index the folder first, as far as it is not there
+  bowerbird eval retrieval --json --model efficientnet-lite0 --split unseen-concepts
+  bowerbird eval retrieval --model efficientnet-lite0 --model MINE          both splits, MINE against the first
 """
 
 from __future__ import annotations
@@ -20,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from bowerbird.cli import quality
+from bowerbird.cli import contest, quality
 from bowerbird.cli.flow import Interrupt
 from bowerbird.cli.index import summarize
 from bowerbird.cli.indexing import Tally, index_roots
@@ -30,8 +40,11 @@ from bowerbird.cli.progress import Progress
 from bowerbird.cli.quality import Corpus, Pair
 from bowerbird.cli.show import print_json, table
 from bowerbird.cli.sources import count_sources
-from bowerbird.rpc.clients import Connection, RetrievalClient
+from bowerbird.cli.vectors import embed_files
+from bowerbird.corpora import UNSEEN_STYLE
+from bowerbird.rpc.clients import Connection, EmbedderClient, RetrievalClient
 
+CORPUS = Path("demo/corpus")  # where `make demo` puts its pictures
 HEADLINE = ("noto", "twemoji")
 STYLES = ("noto", "twemoji", "openmoji", "fluent-flat", "fluent", "emojione", "noto-v1")
 CATEGORY_STYLES = ("clipart", "photograph")
@@ -43,25 +56,62 @@ REFERENCE = {"concepts": REFERENCE_CONCEPTS, "p_at_1": 0.437, "r_at_10": 0.772}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `eval`."""
     parser.add_argument("what", choices=["retrieval"], help="what to measure")
-    parser.add_argument("--corpus", type=Path, metavar="DIR", help="index this folder first, if it is not there yet")
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        metavar="DIR",
+        help=f"index this folder first, if it is not there yet; with --model: its pictures ({CORPUS})",
+    )
     parser.add_argument("--styles", default=",".join(STYLES), metavar="A,B,...", help="styles to compare")
+    parser.add_argument(
+        "--model", action="append", metavar="NAME", help="examine this model of the zoo; may be repeated"
+    )
+    parser.add_argument("--split", action="append", choices=contest.SPLITS, help="only this one; default: both")
+    parser.add_argument(
+        "--held-out", default=UNSEEN_STYLE, metavar="STYLE", help=f"style nobody trained on ({UNSEEN_STYLE})"
+    )
     add_index_option(parser)
     add_json_option(parser)
 
 
 def run(arguments: Options) -> int:
     """Exit code 0 when everything could be measured."""
-    with open_connection(arguments) as connection:
-        if arguments.corpus:
-            _index_first(connection, arguments.corpus, arguments.index)
-        start = time.monotonic()
-        report = measure(connection, arguments.index, arguments.styles.split(","))
+    start = time.monotonic()
+    if arguments.model or arguments.split:
+        report, text = examine(arguments), contest.render
+    else:
+        with open_connection(arguments) as connection:
+            if arguments.corpus:
+                _index_first(connection, arguments.corpus, arguments.index)
+            start = time.monotonic()
+            report, text = measure(connection, arguments.index, arguments.styles.split(",")), render
     report["seconds"] = round(time.monotonic() - start, 1)
     if arguments.json:
         print_json(report)
     else:
-        print(render(report))
+        print(text(report))
     return EXIT_OK
+
+
+def examine(arguments: Options) -> dict[str, Any]:
+    """The report on models of the zoo; without a name: on the model that the running services serve.
+
+    Raises:
+        CommandFailed: the corpus lacks what is asked for, or a model cannot be run.
+    """
+    folder, styles = arguments.corpus or CORPUS, arguments.styles.split(",")
+    splits = dict.fromkeys(arguments.split or contest.SPLITS)
+    questions = [one for split in splits for one in contest.plan_questions(split, styles, arguments.held_out)]
+    records = contest.choose_records(folder, questions)
+    names = dict.fromkeys(arguments.model or [_served_model(arguments)])
+    files = [folder / record.path for record in records]
+    found = [embed_files(arguments, name, files) for name in names]
+    return {"corpus": str(folder), "splits": list(splits)} | contest.measure(questions, records, found)
+
+
+def _served_model(arguments: Options) -> str:
+    with open_connection(arguments) as connection:
+        return EmbedderClient(connection).get_model().model.name
 
 
 def measure(connection: Connection, index: str, styles: list[str]) -> dict[str, Any]:
