@@ -1,4 +1,4 @@
-"""`python -m bowerbird.corpora`: fetch the packages, build the demo corpus, and say what came of it."""
+"""`python -m bowerbird.corpora`: fetch packages, build pictures of them, and say what came of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bowerbird.corpora.demo import DemoReport, build_demo
+from bowerbird.corpora.building import BuildReport
+from bowerbird.corpora.demo import build_demo, build_tones
 from bowerbird.corpora.fetching import default_cache_dir
 from bowerbird.errors import BowerbirdError
 
@@ -21,12 +22,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, default=default_cache_dir(), help="packages; default: %(default)s")
     parser.add_argument("--out", type=Path, required=True, help="directory for the pictures and pictures.jsonl")
     parser.add_argument("--only", help="names of sources, separated by commas; default: all of the manifest")
+    parser.add_argument(
+        "--tones", action="store_true", help="build the emoji in five skin tones, for training, and nothing else"
+    )
     parser.add_argument("--workers", type=int, help="processes; default: one a CPU")
     options = parser.parse_args(arguments)
     names = [name.strip() for name in options.only.split(",")] if options.only else None
     started = time.monotonic()
+    build = build_tones if options.tones else build_demo
     try:
-        report = build_demo(options.cache, options.out, names=names, progress=_Printer(), workers=options.workers)
+        report = build(options.cache, options.out, names=names, progress=_Printer(), workers=options.workers)
     except BowerbirdError as error:
         sys.stderr.write(f"error: {error.message}\n")
         return 1
@@ -55,7 +60,7 @@ class _Printer:
             sys.stdout.flush()
 
 
-def format_report(report: DemoReport, seconds: float) -> str:
+def format_report(report: BuildReport, seconds: float) -> str:
     """A table for people: one row a source, then what is missing and why."""
     lines = [f"{'source':<14} {'pictures':>8} {'made':>6} {'seconds':>8}  {'package':<11} licence"]
     for row in report.sources:
@@ -69,7 +74,7 @@ def format_report(report: DemoReport, seconds: float) -> str:
     return "\n".join([*lines, *_notes(report), ""])
 
 
-def _notes(report: DemoReport) -> list[str]:
+def _notes(report: BuildReport) -> list[str]:
     """What was left out or could not be had, each reason once."""
     notes: dict[str, list[str]] = {}
     for row in report.sources:

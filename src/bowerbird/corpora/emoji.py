@@ -51,16 +51,16 @@ class IconSet:
 
 def read_concepts(labels_dir: Path, keywords_dir: Path) -> dict[str, Concept]:
     """Concepts by code points, e.g. `1F34E`, from emojibase-data (labels) and emojilib (keywords)."""
-    entries = _read_json(labels_dir / "package/en/data.json")
-    groups = {group["order"]: group["key"] for group in _read_json(labels_dir / "package/en/messages.json")["groups"]}
-    keywords = _read_json(keywords_dir / "package/dist/emoji-en-US.json")
+    entries = read_json(labels_dir / "package/en/data.json")
+    groups = {group["order"]: group["key"] for group in read_json(labels_dir / "package/en/messages.json")["groups"]}
+    keywords = read_json(keywords_dir / "package/dist/emoji-en-US.json")
     concepts: dict[str, Concept] = {}
     for entry in entries:
         if entry.get("group") in (None, _COMPONENT_GROUP):
             continue
         raw_tags = [tag.replace("_", " ") for tag in keywords.get(entry["emoji"], entry.get("tags", []))]
         tags = tuple(dict.fromkeys(tag for tag in raw_tags if len(slug(tag)) > 1))  # drops emoticons: `:D`
-        concepts[_normal(entry["hexcode"])] = Concept(
+        concepts[normalise_points(entry["hexcode"])] = Concept(
             slug(entry["label"]), entry["label"], tags, groups[entry["group"]]
         )
     return concepts
@@ -70,24 +70,24 @@ def read_texts(labels_dir: Path, keywords_dir: Path) -> dict[str, tuple[Text, ..
     """Words by code points: `title:<language>` and `keywords:<language>` of the Unicode CLDR, `tags` of emojilib."""
     texts: dict[str, list[Text]] = {}
     for language in LANGUAGES:
-        for entry in _read_json(labels_dir / f"package/{language}/data.json"):
-            found = texts.setdefault(_normal(entry["hexcode"]), [])
+        for entry in read_json(labels_dir / f"package/{language}/data.json"):
+            found = texts.setdefault(normalise_points(entry["hexcode"]), [])
             found.append(Text(f"title:{language}", entry["label"], language))
             if entry.get("tags"):
                 found.append(Text(f"keywords:{language}", ", ".join(entry["tags"]), language))
-    points_of = {entry["emoji"]: entry["hexcode"] for entry in _read_json(labels_dir / "package/en/data.json")}
-    for emoji, keywords in _read_json(keywords_dir / "package/dist/emoji-en-US.json").items():
+    points_of = {entry["emoji"]: entry["hexcode"] for entry in read_json(labels_dir / "package/en/data.json")}
+    for emoji, keywords in read_json(keywords_dir / "package/dist/emoji-en-US.json").items():
         if emoji in points_of:
             tags = ", ".join(keyword.replace("_", " ") for keyword in keywords)
-            texts[_normal(points_of[emoji])].append(Text("tags", tags, "en"))
+            texts[normalise_points(points_of[emoji])].append(Text("tags", tags, "en"))
     return {points: tuple(found) for points, found in texts.items()}
 
 
 def read_icons(directory: Path, names_dir: Path | None = None) -> IconSet:
     """The icon set of a package; `names_dir`: a package whose list of code points also fits this one."""
-    raw = _read_json(directory / "package/icons.json")
+    raw = read_json(directory / "package/icons.json")
     chars = (names_dir or directory) / "package/chars.json"
-    names = {_normal(points): name for points, name in _read_json(chars).items()} if chars.exists() else {}
+    names = {normalise_points(points): name for points, name in read_json(chars).items()} if chars.exists() else {}
     return IconSet(raw["icons"], raw.get("aliases", {}), raw.get("width", 16), raw.get("height", 16), names)
 
 
@@ -128,7 +128,7 @@ def _keep_distinct(icons: IconSet, names: Mapping[str, str]) -> dict[str, str]:
     """Of the concepts with the same drawing, the one after which the icon is named, else the shortest, hence widest."""
     best: dict[str, str] = {}
     for concept in sorted(names, key=lambda concept: (names[concept] not in icons.icons, len(concept), concept)):
-        best.setdefault(json.dumps(_resolve(icons, names[concept]), sort_keys=True), concept)
+        best.setdefault(json.dumps(resolve(icons, names[concept]), sort_keys=True), concept)
     kept = set(best.values())
     return {concept: name for concept, name in names.items() if concept in kept}
 
@@ -157,7 +157,7 @@ def draw(icons: IconSet, name: str, *, size_px: int) -> str:
     Raises:
         ArchiveRefused: the icon is turned in a way that none of the pinned sets uses.
     """
-    icon = _resolve(icons, name)
+    icon = resolve(icons, name)
     left, top = icon.get("left", 0), icon.get("top", 0)
     width, height = icon.get("width", icons.width), icon.get("height", icons.height)
     body = icon["body"]
@@ -173,13 +173,13 @@ def draw(icons: IconSet, name: str, *, size_px: int) -> str:
     )
 
 
-def _resolve(icons: IconSet, name: str) -> dict[str, Any]:
+def resolve(icons: IconSet, name: str) -> dict[str, Any]:
     """Icon with the transformations of the aliases that lead to it, in normal form: equal if drawn equally."""
     if name in icons.icons:
         icon, alias = dict(icons.icons[name]), {}
     else:
         alias = dict(icons.aliases[name])
-        icon = _resolve(icons, alias.pop("parent"))
+        icon = resolve(icons, alias.pop("parent"))
     for flip in ("hFlip", "vFlip"):
         if bool(icon.pop(flip, False)) != bool(alias.pop(flip, False)):
             icon[flip] = True
@@ -190,13 +190,14 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _normal(points: str) -> str:
+def normalise_points(points: str) -> str:
     """Code points without joiners and variation selectors, which the sets write or leave out as they like."""
     parts = points.upper().split("-")
     return "-".join(part for part in parts if part not in ("FE0F", "200D"))
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Content of a JSON file of a pinned package; Raises ArchiveRefused if it is damaged."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:

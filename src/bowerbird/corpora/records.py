@@ -1,4 +1,7 @@
-"""Descriptions of pictures: one line of JSON a picture, in `pictures.jsonl` beside the pictures."""
+"""Descriptions of pictures: one line of JSON a picture, in `pictures.jsonl` beside the pictures.
+
+Emoji in skin tones have a file of their own, `tones.jsonl`: five near-copies of a hand serve training, not search.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import dataclasses
 import json
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from bowerbird.corpora.files import replace_file
 from bowerbird.errors import ArgumentInvalid
 
 RECORDS_FILE = "pictures.jsonl"
+TONES_FILE = "tones.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +45,18 @@ class PictureRecord:
     attribution: str = ""
 
 
-_FIELDS = tuple(field.name for field in dataclasses.fields(PictureRecord))
+@dataclasses.dataclass(frozen=True)
+class ToneRecord(PictureRecord):
+    """What is known about one picture of an emoji in a skin tone.
+
+    Attributes:
+        tone: one of `bowerbird.corpora.tones.TONES`.
+    """
+
+    tone: str = ""
+
+
+_Record = TypeVar("_Record", bound=PictureRecord)
 
 
 def load(directory: Path) -> list[PictureRecord]:
@@ -50,19 +65,46 @@ def load(directory: Path) -> list[PictureRecord]:
     Raises:
         ArgumentInvalid: there is no `pictures.jsonl`, or one of its lines is not a record; names file and line.
     """
-    file = directory / RECORDS_FILE
+    return _load(directory / RECORDS_FILE, PictureRecord, "python -m bowerbird.corpora")
+
+
+def load_tones(directory: Path) -> list[ToneRecord]:
+    """Records of the emoji in skin tones of a corpus directory, in file order.
+
+    Raises:
+        ArgumentInvalid: there is no `tones.jsonl`, or one of its lines is not a record; names file and line.
+    """
+    return _load(directory / TONES_FILE, ToneRecord, "python -m bowerbird.corpora --tones")
+
+
+def save(directory: Path, records: Iterable[PictureRecord]) -> Path:
+    """Path of the `pictures.jsonl` that now holds `records`; readers see the old file or the new one, never a part."""
+    return _save(directory / RECORDS_FILE, records)
+
+
+def save_tones(directory: Path, records: Iterable[ToneRecord]) -> Path:
+    """Path of the `tones.jsonl` that now holds `records`; readers see the old file or the new one, never a part."""
+    return _save(directory / TONES_FILE, records)
+
+
+def _save(file: Path, records: Iterable[PictureRecord]) -> Path:
+    lines = (json.dumps(dataclasses.asdict(record), ensure_ascii=False) + "\n" for record in records)
+    return replace_file(file, "".join(lines).encode())
+
+
+def _load(file: Path, kind: type[_Record], command: str) -> list[_Record]:
     try:
         lines = file.read_bytes().split(b"\n")
     except OSError as error:
         raise ArgumentInvalid(
-            f"expected a readable {file}, got: {error.strerror}; build a corpus with `python -m bowerbird.corpora`"
+            f"expected a readable {file}, got: {error.strerror}; build a corpus with `{command}`"
         ) from error
-    records: list[PictureRecord] = []
+    records: list[_Record] = []
     line_of_path: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        record = _parse(line, where=f"{file}:{number}")
+        record = _parse(line, kind, where=f"{file}:{number}")
         first = line_of_path.setdefault(record.path, number)
         if first != number:
             raise ArgumentInvalid(f"{file}:{number}: path {record.path!r} was listed in line {first} already")
@@ -70,28 +112,23 @@ def load(directory: Path) -> list[PictureRecord]:
     return records
 
 
-def save(directory: Path, records: Iterable[PictureRecord]) -> Path:
-    """Path of the `pictures.jsonl` that now holds `records`; readers see the old file or the new one, never a part."""
-    lines = (json.dumps(dataclasses.asdict(record), ensure_ascii=False) + "\n" for record in records)
-    return replace_file(directory / RECORDS_FILE, "".join(lines).encode())
-
-
-def _parse(line: bytes, *, where: str) -> PictureRecord:
+def _parse(line: bytes, kind: type[_Record], *, where: str) -> _Record:
     try:
         raw = json.loads(line)
     except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8, and endless brackets
         raise ArgumentInvalid(f"{where}: expected one JSON object a line, got {line[:60]!r}: {error}") from error
     if not isinstance(raw, dict):
         raise ArgumentInvalid(f"{where}: expected a JSON object, got {type(raw).__name__}")
-    unknown = sorted(set(raw) - set(_FIELDS))
+    fields = [field.name for field in dataclasses.fields(kind)]
+    unknown = sorted(set(raw) - set(fields))
     if unknown:
-        raise ArgumentInvalid(f"{where}: unknown field {', '.join(unknown)}; known: {', '.join(_FIELDS)}")
+        raise ArgumentInvalid(f"{where}: unknown field {', '.join(unknown)}; known: {', '.join(fields)}")
     for name, value in raw.items():
         _check_field(name, value, where)
     path = PurePosixPath(raw.get("path", ""))
     if not path.parts or path.is_absolute() or ".." in path.parts:
         raise ArgumentInvalid(f"{where}: path must be relative and stay inside the directory, got {str(path)!r}")
-    return PictureRecord(**{**raw, "tags": tuple(raw.get("tags", ()))})
+    return kind(**{**raw, "tags": tuple(raw.get("tags", ()))})
 
 
 def _check_field(name: str, value: Any, where: str) -> None:

@@ -147,19 +147,34 @@ EMOJI = {  # code points: (emoji, label, group, keywords)
 }
 
 
+SKINS = ("bisque", "burlywood", "peru", "sienna", "saddlebrown")  # how a hand is drawn in each skin tone
+TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
+
+
+def _make_entry(points: str) -> dict[str, object]:
+    """An emoji as emojibase-data describes it; the hand has a variant for each skin tone, and one with two."""
+    emoji, label, group, _ = EMOJI[points]
+    entry: dict[str, object] = {"hexcode": points, "emoji": emoji, "label": label, "group": group, "tags": ["tag"]}
+    if points == "1F449":
+        tones = [{"hexcode": f"1F449-1F3F{'BCDEF'[tone - 1]}", "tone": tone} for tone in range(1, 6)]
+        entry["skins"] = [*tones, {"hexcode": "1F449-1F3FB-200D-1F449-1F3FC", "tone": [1, 2]}]
+    return entry
+
+
+def _hand(colour: str) -> str:
+    return f'<path d="M0 6h12v4H0z" fill="{colour}"/>'
+
+
 def _disc(colour: str) -> str:
     return f'<circle cx="8" cy="8" r="7" fill="{colour}"/>'
 
 
 def golden_packages() -> dict[str, bytes]:
     """File name and content of the packages that are kept in this folder."""
-    entries = [
-        {"hexcode": points, "emoji": emoji, "label": label, "group": group, "tags": ["tag"]}
-        for points, (emoji, label, group, _) in EMOJI.items()
-    ]
+    entries = [_make_entry(points) for points in EMOJI]
     german = [{**entry, "label": f"{entry['label']} (de)", "tags": ["Wort", "zweites Wort"]} for entry in entries]
     groups = [{"key": f"group-{number}", "order": number} for number in range(10)]
-    hand = '<path d="M0 6h12v4H0z" fill="orange"/>'
+    hand, toned_hands = _hand("orange"), dict(zip(TONES, map(_hand, SKINS), strict=True))
     first = {
         "red-apple": _disc("red"),
         "cricket": _disc("green"),
@@ -167,6 +182,7 @@ def golden_packages() -> dict[str, bytes]:
         "robot": _disc("grey"),
         "backhand-index-pointing-right": hand,
         "light-skin-tone": _disc("beige"),
+        **{f"hand-{tone}": drawing for tone, drawing in toned_hands.items()},
     }
     chars = {
         "1f34e": "red-apple",
@@ -174,8 +190,10 @@ def golden_packages() -> dict[str, bytes]:
         "1f3cf": "cricket-game",
         "1f916": "robot",
         "1f3fb": "light-skin-tone",
+        **{f"1f449-1f3f{'bcdef'[number]}": f"hand-{tone}" for number, tone in enumerate(TONES)},
     }
     second = {"red-apple": _disc("darkred"), "robot-face": _disc("silver"), "cricket-game": _disc("tan"), "left": hand}
+    second |= {f"backhand-index-pointing-right-{tone}-skin-tone": drawing for tone, drawing in toned_hands.items()}
     second_aliases = {
         "cricket": {"parent": "cricket-game"},
         "backhand-index-pointing-right": {"parent": "left", "hFlip": True},

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from bowerbird.corpora import TONES, build_demo, build_tones, load, load_texts, load_tones
 from bowerbird.corpora import __main__ as command
-from bowerbird.corpora import build_demo, load, load_texts
-from bowerbird.corpora.demo import DemoReport
+from bowerbird.corpora.building import BuildReport
 from bowerbird.corpora.manifest import Source
 from bowerbird.errors import PackageUnavailable
 
@@ -20,7 +20,7 @@ APPLE = "pictures/style-a/red-apple.png"
 def build(tmp_path: Path, sources: Sources, client: Any) -> Any:
     """Builds the golden corpus below `tmp_path / "out"`, in this process."""
 
-    def run(**options: Any) -> DemoReport:
+    def run(**options: Any) -> BuildReport:
         options = {"sources": sources, "download": client, "workers": 1, **options}
         return build_demo(tmp_path / "cache", tmp_path / "out", **options)
 
@@ -67,6 +67,24 @@ def test_build_demo_writes_the_raw_words_of_each_picture(tmp_path: Path, build: 
         "keywords:de": ("de", "Wort, zweites Wort"),
         "tags": ("en", "red apple, fruit, :D"),
     }
+
+
+def test_build_tones_draws_each_style_in_five_tones(tmp_path: Path, sources: Sources, client: Any) -> None:
+    """Hands of both styles come in each tone, in a file of their own, and the demo is as if they were not there."""
+    report = build_tones(tmp_path / "cache", tmp_path / "out", sources=sources, download=client, workers=1)
+    records = load_tones(tmp_path / "out")
+
+    assert report.pictures == len(records) == 10
+    hands = [record for record in records if record.style == "style-a"]
+    assert [(hand.concept, hand.tone) for hand in hands] == [("backhand-index-pointing-right", tone) for tone in TONES]
+    assert hands[0].path == "tones/style-a/backhand-index-pointing-right--light.png"
+    assert hands[0].title == "backhand index pointing right: light skin tone"
+    brightness = []
+    for hand in hands:
+        with Image.open(tmp_path / "out" / hand.path) as image:
+            brightness.append(sum(image.convert("RGB").getpixel((40, 64))))
+    assert brightness == sorted(brightness, reverse=True)
+    assert not (tmp_path / "out/pictures.jsonl").exists()
 
 
 def test_mirrored_icon_is_drawn_mirrored(tmp_path: Path, build: Any) -> None:
@@ -216,6 +234,18 @@ def test_command_builds_and_prints_a_table(
     assert "     4/4 fetched" in printed
     assert "     8/8 build style-b" in printed
     assert any(line.split()[:3] == ["style-a", "4", "4"] for line in printed.splitlines())
+
+
+def test_command_builds_tones(
+    tmp_path: Path, sources: Sources, client: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With `--tones` only the emoji styles are fetched and built."""
+    monkeypatch.setattr(command, "build_tones", lambda *a, **o: build_tones(*a, **o, sources=sources, download=client))
+    arguments = ["--tones", "--cache", str(tmp_path / "c"), "--out", str(tmp_path / "out"), "--workers", "1"]
+
+    assert command.main([*arguments, "--only", "style-a,stamps"]) == 0
+    assert client.brought == ["labels", "keywords", "style-a"]
+    assert any(line.split()[:3] == ["style-a", "5", "5"] for line in capsys.readouterr().out.splitlines())
 
 
 def test_command_fails_with_advice(
