@@ -6,6 +6,7 @@
     data_dir/snapshots/<id>/            see `snapshots`
 
 An index appears and disappears by the rename of its directory, so an interrupted step leaves all of it or nothing.
+One that takes the place of another is renamed to `<name>~next` first; from then on the next start would finish it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 import uuid
 from pathlib import Path
 
-from bowerbird.errors import IndexExists, IndexNotFound, NotReady, SnapshotCorrupt, StoreCorrupt
+from bowerbird.errors import ArgumentInvalid, IndexExists, IndexNotFound, NotReady, SnapshotCorrupt, StoreCorrupt
 
 from . import pages
 from .config import RetrievalConfig
@@ -34,6 +35,8 @@ from .items import IndexInfo, ModelRef, Shape, check_index_name
 from .live import LiveIndex
 from .snapshots import COPIED, Progress, SnapshotCatalog
 from .store import FILE_NAME, ItemStore, renew_uid
+
+_SUCCESSOR_SUFFIX = "~next"  # no index has such a name
 
 
 class IndexCatalog:
@@ -64,7 +67,7 @@ class IndexCatalog:
             with disk_faults(directory):
                 self.page_key = pages.load_key(directory / "page.key")
                 self._snapshots = SnapshotCatalog(directory / "snapshots")
-                found = list_directories(directory / "indexes")
+                found = _finish_replacements(list_directories(directory / "indexes"))
             loaded: dict[str, LiveIndex] = {}
             try:
                 for path in found:
@@ -134,6 +137,38 @@ class IndexCatalog:
             with disk_faults(self._directory(name)):
                 remove_directory(self._directory(name))
 
+    def replace(self, name: str, by: str, sequence: int) -> LiveIndex:
+        """Index `by` under the name `name`, whose index is deleted.
+
+        Args:
+            sequence: newest write of `name` that the caller knows.
+        Raises:
+            IndexNotFound: there is no such index.
+            IndexChanged: there is a newer write; nothing was done.
+            FailedPrecondition: a snapshot of `by` is being taken; nothing was done.
+        """
+        if name == by:
+            raise ArgumentInvalid(f"expected two indexes, got {name!r} twice", field="by")
+        with self._turn:
+            old, new = self[name], self[by]
+            old.close(sequence=sequence)
+            try:
+                new.relocate(self._directory(name), lambda: self._take_place(name, by), after=sequence)
+            except BaseException:
+                if self._directory(name).is_dir():
+                    self._indexes = {**self.indexes, name: LiveIndex.open(self._directory(name), self._config)}
+                raise
+            self._indexes = {**{key: value for key, value in self.indexes.items() if key != by}, name: new}
+            return new
+
+    def _take_place(self, name: str, by: str) -> None:
+        """Rename the directories; the first rename decides, `_finish_replacements` would do the others."""
+        directory = self._directory(name)
+        successor = self._directory(f"{name}{_SUCCESSOR_SUFFIX}")
+        with disk_faults(directory):
+            move_directory(self._directory(by), successor)
+            _finish_replacements([successor])
+
     def restore(self, snapshot_id: str, name: str, on_progress: Progress) -> LiveIndex:
         """A new index out of a snapshot. Raises IndexExists, SnapshotNotFound, SnapshotCorrupt, StorageFull."""
         check_index_name(name)
@@ -186,6 +221,18 @@ class IndexCatalog:
 
     def _partial(self) -> Path:
         return self._config.data_dir / "indexes" / f"{PARTIAL_PREFIX}partial-{uuid.uuid4().hex}"
+
+
+def _finish_replacements(directories: list[Path]) -> list[Path]:
+    """Directories of indexes, after each that was to take the place of another has done so."""
+    for successor in directories:
+        name, suffix, _ = successor.name.partition(_SUCCESSOR_SUFFIX)
+        if suffix:
+            directory = successor.with_name(name)
+            if directory.exists():
+                remove_directory(directory)
+            move_directory(successor, directory)
+    return sorted({path.with_name(path.name.removesuffix(_SUCCESSOR_SUFFIX)) for path in directories})
 
 
 def _require_same(existing: IndexInfo, shape: Shape, model: ModelRef | None) -> None:

@@ -107,6 +107,17 @@ class RetrievalEngine:
         """Remove an index and its files; its snapshots stay. Raises IndexNotFound."""
         self._catalog.delete(name)
 
+    def replace_index(self, name: str, by: str, *, sequence: int) -> IndexInfo:
+        """The index `by` under the name of index `name`, which is deleted; searches see the one or the other.
+
+        Args:
+            sequence: newest write of `name` that `by` was made from.
+        Raises:
+            IndexNotFound: there is no such index.
+            IndexChanged: there is a newer write; nothing was done.
+        """
+        return self._catalog.replace(name, by, sequence).info()
+
     # -------------------------------------------------------------------------------------------------- writes
 
     def upsert_items(

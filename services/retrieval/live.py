@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from bowerbird import telemetry
-from bowerbird.errors import BowerbirdError, IndexNotFound
+from bowerbird.errors import BowerbirdError, FailedPrecondition, IndexChanged, IndexNotFound
 
 from .budget import Budget
 from .codes import CodeIndex, create_code_index
@@ -70,12 +71,57 @@ class LiveIndex:
         _log.info("index loaded", extra={"index": live.name, "items": live.memory.view.live, "seconds": seconds})
         return live
 
-    def close(self) -> None:
-        """Let the write under way finish, refuse later ones, and close the store."""
+    def close(self, *, sequence: int | None = None) -> None:
+        """Let the write under way finish, refuse later ones, and close the store; searches go on in memory.
+
+        Args:
+            sequence: close only if this is the newest write.
+        Raises:
+            IndexChanged: it is not.
+        """
         with self._commits.exclusive():
+            newest = self._description.sequence
+            if sequence is not None and sequence != newest:
+                raise IndexChanged(
+                    f"index {self.name!r} was written to: its newest write is {newest}, expected {sequence}",
+                    field="sequence",
+                )
             if not self._closed:
                 self._closed = True
                 self._store.close()
+
+    def relocate(self, directory: Path, move: Callable[[], None], *, after: int) -> None:
+        """Go on in another directory, under its name, while searches go on.
+
+        Args:
+            directory: where the store is once `move` has returned.
+            move: brings it there.
+            after: sequence of a write that this index comes after, so that tokens of that one stay good.
+        Raises:
+            FailedPrecondition: a snapshot is being taken; nothing changed.
+        """
+        with self._commits.exclusive():
+            self._check_open()
+            known = self._description
+            self._description = replace(known, sequence=max(known.sequence, after) + 1)
+            with self._store.transaction():
+                self._store.set_description(self._description)
+            self.memory.remove([], sequence=self._description.sequence)
+            path = self._store.path
+            self._store.close()
+            try:
+                if path.with_name(f"{path.name}-wal").exists():  # somebody else has the store open
+                    raise FailedPrecondition(f"a snapshot of index {self.name!r} is being taken; try again later")
+                move()
+                path = directory / FILE_NAME
+            finally:
+                if path.is_file():
+                    self._store = ItemStore.open(path, checkpoint_bytes=self._config.checkpoint_bytes, verify=False)
+                else:
+                    self._closed = True  # an interrupted move, which the next start ends
+            self.forget()
+            self.name = directory.name
+            self._gauge()
 
     def forget(self) -> None:
         """Take the gauges of an index that is deleted out of the metrics."""

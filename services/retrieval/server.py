@@ -43,7 +43,8 @@ def build_services(engine: RetrievalEngine) -> list[Service]:
             "bowerbird.v1.IndexAdminService",
             IndexAdminServicer(engine),
             pb_grpc.add_IndexAdminServiceServicer_to_server,
-            _methods("admin", CreateIndex=(10, 60), DeleteIndex=(30, 300), CreateSnapshot=(600, 3600))
+            _methods("admin", CreateIndex=(10, 60), DeleteIndex=(30, 300), ReplaceIndex=(30, 300))
+            | _methods("admin", CreateSnapshot=(600, 3600))
             | _methods("admin", ListSnapshots=(10, 60), DeleteSnapshot=(30, 300), RestoreSnapshot=(600, 3600)),
         ),
     ]
@@ -217,6 +218,15 @@ class IndexAdminServicer(pb_grpc.IndexAdminServiceServicer):
         """An index removed with its files."""
         self._engine.delete_index(_require_index(request.name))
         return pb.DeleteIndexResponse()
+
+    def ReplaceIndex(  # noqa: N802
+        self, request: pb.ReplaceIndexRequest, _context: grpc.ServicerContext
+    ) -> pb.ReplaceIndexResponse:
+        """An index in the place of another."""
+        name, by = _require_index(request.name), _require_index(request.by)
+        return pb.ReplaceIndexResponse(
+            index=messages.make_index(self._engine.replace_index(name, by, sequence=request.sequence))
+        )
 
     def CreateSnapshot(  # noqa: N802
         self, request: pb.CreateSnapshotRequest, _context: grpc.ServicerContext

@@ -17,6 +17,7 @@
       + FailedPrecondition       the state must change first
       |   - ModelIndexMismatch   the index holds vectors of another model
       |   - FieldTypeMismatch    the field was first written with another type
+      |   - IndexChanged         the index was written to since the caller looked
       + Overloaded               try again later; nothing was done
       |   - QueueFull  ConcurrencyLimit
       + StorageFull              the disk is full; nothing was written
@@ -167,6 +168,12 @@ class FieldTypeMismatch(FailedPrecondition):
     """The field was first written with another type."""
 
     reason = "FIELD_TYPE_MISMATCH"
+
+
+class IndexChanged(FailedPrecondition):
+    """The index was written to since the caller looked."""
+
+    reason = "INDEX_CHANGED"
 
 
 class Overloaded(BowerbirdError):

@@ -547,6 +547,95 @@ def test_deleted_index_is_gone(client: RetrievalClient) -> None:
     assert (fresh.items, fresh.sequence, fresh.model.name) == (0, 0, "")
 
 
+# ------------------------------------------------------------------------------------------------------- replacement
+
+
+def make_successor(client: RetrievalClient) -> tuple[clients.Index, clients.Index]:
+    """The default index with 20 items, and `next` with 10 others of another model."""
+    client.upsert([item(n) for n in range(20)], model=MODEL)
+    client.create_index("next", dimension=16, code_bits=128)
+    rows, codes = np.ascontiguousarray(ROWS[:, :16]), np.repeat(CODES, 2, axis=1)
+    client.upsert([Item(f"new/{n}", rows[n], codes[n]) for n in range(10)], index="next", model=ModelRef("vit", "f00"))
+    return client.get_index(), client.get_index("next")
+
+
+def test_an_index_takes_the_place_of_another(client: RetrievalClient, tmp_path: Path) -> None:
+    """Name, searches, writes, files and a restart go with the successor; its own name is free again."""
+    old, successor = make_successor(client)
+
+    replaced = client.replace_index("default", "next", sequence=old.sequence)
+
+    assert (replaced.name, replaced.model, replaced.dimension, replaced.items) == ("default", successor.model, 16, 10)
+    assert replaced.sequence > old.sequence
+    assert [index.name for index in client.list_indexes()] == ["default"]
+    assert [found.item_id for found in client.list_items()] == [f"new/{n}" for n in range(10)]
+    params = SearchParams(top_k=1, min_sequence=old.sequence)  # the token of a write to the old index
+    assert client.search(item_id="new/3", params=params).info.models == (successor.model,)
+    with pytest.raises(errors.ModelIndexMismatch):
+        client.upsert([Item("late", ROWS[0, :16], np.repeat(CODES[0], 2))], model=MODEL)
+    written = client.upsert([Item("late", ROWS[0, :16], np.repeat(CODES[0], 2))], model=successor.model)
+    assert written.sequence == replaced.sequence + 1
+    assert [path.name for path in (tmp_path / "data" / "indexes").iterdir()] == ["default"]
+    snapshot = client.create_snapshot()
+    assert client.restore_snapshot(snapshot.snapshot_id, "next").items == 11
+
+
+def test_a_replacement_never_loses_a_write(client: RetrievalClient) -> None:
+    """If the index was written to since its successor was made from it, nothing is done; both go on."""
+    old, _ = make_successor(client)
+    client.upsert([item(30)], model=MODEL)
+
+    with pytest.raises(errors.IndexChanged, match="newest write is 2, expected 1"):
+        client.replace_index("default", "next", sequence=old.sequence)
+
+    assert (client.get_index().items, client.get_index("next").items) == (21, 10)
+    client.upsert([item(31)], model=MODEL)
+    client.upsert([Item("more", ROWS[0, :16], np.repeat(CODES[0], 2))], index="next", model=ModelRef("vit", "f00"))
+
+
+def test_a_replacement_needs_two_indexes(client: RetrievalClient) -> None:
+    """Names that are missing, unknown or equal are refused, and nothing is deleted."""
+    for name, by in [("default", "absent"), ("absent", "default")]:
+        with pytest.raises(errors.IndexNotFound):
+            client.replace_index(name, by, sequence=0)
+    for name, by in [("default", "default"), ("", "default"), ("default", "")]:
+        with pytest.raises(grpc.RpcError) as refused:
+            client.admin_stub.ReplaceIndex(pb.ReplaceIndexRequest(name=name, by=by))
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert client.upsert([item(0)]).written == 1
+
+
+def test_searches_go_on_while_an_index_is_replaced(client: RetrievalClient) -> None:
+    """No search falls between the two."""
+    old, successor = make_successor(client)
+    stop, seen = threading.Event(), set[ModelRef]()
+    faults: list[BaseException] = []
+
+    def search() -> None:
+        while not stop.is_set():
+            try:
+                query = client.get_index()
+                seen.update(client.search(np.eye(1, query.dimension, dtype=np.float32)[0]).info.models)
+            except errors.VectorInvalid:
+                continue  # the index changed between the two calls of this loop
+            except BaseException as error:
+                faults.append(error)
+                return
+
+    threads = [threading.Thread(target=search) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    client.replace_index("default", "next", sequence=old.sequence)
+    time.sleep(0.2)
+    stop.set()
+    for thread in threads:
+        thread.join(10)
+
+    assert not faults
+    assert seen == {MODEL, successor.model}
+
+
 # --------------------------------------------------------------------------------------------------------- snapshots
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "down": "stop them",
     "status": "health of the services, indexes and models",
     "index": "make pictures searchable",
+    "reembed": "embed the pictures of an index again, with the model served now",
     "search": "find what looks like a picture, a part of it, or an item",
     "detect": "find the objects in a picture",
     "embed": "print or save the vector of a picture",

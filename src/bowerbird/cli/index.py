@@ -48,7 +48,7 @@ def run(arguments: Options) -> int:
     with ExitStack() as stack:
         connection = stack.enter_context(open_connection(arguments))
         log = stack.enter_context(arguments.skipped.open("w")) if arguments.skipped else None
-        tally = Tally(on_skip=partial(_log_skipped, log) if log else None)
+        tally = Tally(on_skip=partial(log_skipped, log) if log else None)
         interrupt = stack.enter_context(Interrupt())
         progress = Progress(sum(map(count_sources, roots)), "pictures")
         try:
@@ -110,5 +110,6 @@ def _describe(tally: Tally, seconds: float, pruned: int) -> dict[str, Any]:
     }
 
 
-def _log_skipped(log: TextIO, skipped: Skipped) -> None:
+def log_skipped(log: TextIO, skipped: Skipped) -> None:
+    """Add a line to the list of skipped files."""
     log.write(f"{skipped.path}\t{skipped.reason}\t{skipped.detail}\n")

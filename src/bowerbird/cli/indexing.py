@@ -154,9 +154,27 @@ class Indexer:
         Raises:
             BowerbirdError: the server failed for good; what was written stays.
         """
+        self.add_sources(sources.find_sources(root, prefix), in_flight, progress, interrupt)
+
+    def add_sources(
+        self,
+        found: Iterator[Source | Skipped],
+        in_flight: int,
+        progress: Progress,
+        interrupt: Interrupt,
+        *,
+        own_ids: bool = False,
+    ) -> None:
+        """Write those that are new or changed; stops early when interrupted.
+
+        Args:
+            own_ids: the ids are theirs, whatever picture the index holds by them.
+        Raises:
+            BowerbirdError: the server failed for good; what was written stays.
+        """
         items = self._retrieval.list_items(index=self._index)
         self._known = KnownItems((item.item_id, item.fields) for item in items)
-        pictures = self._read_new(sources.find_sources(root, prefix), progress)
+        pictures = self._read_new(found, progress, own_ids=own_ids)
         windows = flow.group(pictures, max_pictures=self._window_size(), max_bytes=WINDOW_BYTES)
         work = partial(self._write_window, progress=progress)
         flow.run_in_flight(windows, work, in_flight=max(1, in_flight), stop=interrupt.stop)
@@ -168,9 +186,13 @@ class Indexer:
             for item in self._retrieval.list_items(index=self._index)
             if item.fields.get("root") == str(root) and not Path(root, str(item.fields.get("path"))).exists()
         ]
+        return self.delete(gone)
+
+    def delete(self, item_ids: Sequence[str]) -> int:
+        """How many of these items were there, and are deleted now."""
         deleted = 0
-        for start in range(0, len(gone), DELETES_A_CALL):
-            deleted += self._retrieval.delete(gone[start : start + DELETES_A_CALL], index=self._index).deleted
+        for start in range(0, len(item_ids), DELETES_A_CALL):
+            deleted += self._retrieval.delete(item_ids[start : start + DELETES_A_CALL], index=self._index).deleted
         return deleted
 
     def _window_size(self) -> int:
@@ -192,11 +214,11 @@ class Indexer:
             return
         if problem := find_mismatch(index, model):
             raise CommandFailed(
-                f"index {self._index!r} {problem}; give another name with --index, or delete it first: "
-                f"bowerbird delete --whole-index --index {self._index}"
+                f"index {self._index!r} {problem}; embed its pictures again with: bowerbird reembed {self._index} "
+                "(or give another name with --index)"
             )
 
-    def _read_new(self, found: Iterator[Source | Skipped], progress: Progress) -> Iterator[Picture]:
+    def _read_new(self, found: Iterator[Source | Skipped], progress: Progress, *, own_ids: bool) -> Iterator[Picture]:
         """The pictures that the index does not hold as they are."""
         for source in found:
             picture = sources.read_picture(source) if isinstance(source, Source) else source
@@ -204,7 +226,7 @@ class Indexer:
                 self._tally.add(unchanged=1)
             elif isinstance(picture, Skipped):
                 self._tally.skip(picture)
-            elif taken := self._find_owner(picture):
+            elif not own_ids and (taken := self._find_owner(picture)):
                 self._tally.skip(Skipped(picture_name(picture), ID_TAKEN, f"{taken}; use --prefix"))
             else:
                 yield picture

@@ -63,6 +63,7 @@ ADVICE: dict[grpc.StatusCode, str] = {
 # Where the class knows better than its code.
 OWN_ADVICE: dict[type[BowerbirdError], str] = {
     errors.ImageTokenExpired: "no: send the picture itself",
+    errors.IndexChanged: "after reading what changed",
     errors.StorageFull: "once an operator has made room",
 }
 

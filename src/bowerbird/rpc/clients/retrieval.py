@@ -205,6 +205,15 @@ class RetrievalClient(Client):
         """Delete an index with all its items."""
         self._admin(self.admin_stub.DeleteIndex, retrieval_pb2.DeleteIndexRequest(name=name), timeout_s)
 
+    def replace_index(self, name: str, by: str, *, sequence: int, timeout_s: float | None = None) -> Index:
+        """The index `by` under the name of index `name`, which is deleted.
+
+        Args:
+            sequence: of `name` when `by` was made from it; if it was written to since, `IndexChanged` is raised.
+        """
+        request = retrieval_pb2.ReplaceIndexRequest(name=name, by=by, sequence=sequence)
+        return read_index(self._admin(self.admin_stub.ReplaceIndex, request, timeout_s).index)
+
     def create_snapshot(
         self,
         index: str = DEFAULT_INDEX,
