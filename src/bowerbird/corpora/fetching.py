@@ -85,7 +85,7 @@ def fetch(
     """What became of each wanted source; one that cannot be had is reported, and the others go on.
 
     Args:
-        names: sources of the manifest; those that they need come along. None: all.
+        names: sources of the manifest; those that they need come along. None: all that are not optional.
         cache_dir: None: `default_cache_dir()`. What is there whole is not downloaded again.
         progress: called with (done, total, label) before each source and at the end.
         sources: None: the manifest that ships with Bowerbird.

@@ -12,7 +12,7 @@ from typing import Any
 from bowerbird.errors import ArgumentInvalid, ConfigInvalid
 
 REGISTRIES = ("npm", "pypi", "debian")
-KINDS = ("emoji", "keywords", "labels", "clipart", "gcompris", "tuxpaint", "scenes")
+KINDS = ("emoji", "keywords", "labels", "clipart", "gcompris", "tuxpaint", "scenes", "model")
 MANIFEST_FILE = Path(__file__).with_name("manifest.toml")
 
 
@@ -34,6 +34,7 @@ class Source:
         homepage: where the licence and the originals are found.
         icon_names: emoji only: the source whose list of code points also fits this one; empty: its own, if any.
         needs: sources that must be there too.
+        optional: no part of the demo; fetched only when named.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Source:
     homepage: str
     icon_names: str = ""
     needs: tuple[str, ...] = ()
+    optional: bool = False
 
 
 def load_manifest(file: Path = MANIFEST_FILE) -> tuple[Source, ...]:
@@ -70,13 +72,13 @@ def load_manifest(file: Path = MANIFEST_FILE) -> tuple[Source, ...]:
 
 
 def select(sources: Sequence[Source], names: Iterable[str] | None) -> tuple[Source, ...]:
-    """The named sources and those that they need, in the order of `sources`; None: all.
+    """The named sources and those that they need, in the order of `sources`; None: all that are not optional.
 
     Raises:
         ArgumentInvalid: a name is not in the manifest.
     """
     if names is None:
-        return tuple(sources)
+        names = [source.name for source in sources if not source.optional]
     by_name = {source.name: source for source in sources}
     wanted: set[str] = set()
     open_names = list(names)
@@ -92,9 +94,9 @@ def select(sources: Sequence[Source], names: Iterable[str] | None) -> tuple[Sour
 
 def _read_source(entry: dict[str, Any]) -> Source:
     """Raises TypeError if a field is missing, unknown or of the wrong type."""
-    lists = {"members", "needs"}
+    lists, types = {"members", "needs"}, {"size_bytes": int, "optional": bool}
     for key, value in entry.items():
-        expected = list if key in lists else int if key == "size_bytes" else str
+        expected = list if key in lists else types.get(key, str)
         if type(value) is not expected:
             raise TypeError(f"{key} of {entry.get('name')!r} must be {expected.__name__}, got {value!r}")
     fields: dict[str, Any] = {key: tuple(value) if key in lists else value for key, value in entry.items()}

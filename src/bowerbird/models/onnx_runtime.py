@@ -46,7 +46,7 @@ class OnnxRuntimeEngine:
             raise ModelNotFound(f"cannot read model file {path}: {error.strerror}") from error
         self._version = hashlib.sha256(content).hexdigest()[:VERSION_DIGITS]
         try:
-            self._session = onnxruntime.InferenceSession(content, _session_options(threads), providers=providers)
+            self._session = onnxruntime.InferenceSession(content, make_session_options(threads), providers=providers)
         except Exception as error:  # the runtime has a class per status code, all plain Exceptions
             raise ModelFileCorrupt(f"{path} is not a model that ONNX Runtime accepts: {error}") from error
         if provider == "cuda" and PROVIDER_NAMES["cuda"] not in self._session.get_providers():
@@ -113,7 +113,8 @@ def _choose_providers(provider: str) -> list[str]:
     return [name] if provider == "cpu" else [name, PROVIDER_NAMES["cpu"]]
 
 
-def _session_options(threads: int) -> onnxruntime.SessionOptions:
+def make_session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Options of a session that uses at most `threads` threads (0: one a core) and lets idle ones sleep."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

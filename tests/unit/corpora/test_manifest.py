@@ -40,7 +40,13 @@ def test_select_brings_what_a_source_needs() -> None:
     """Sources come with those they need, once, in the order of the manifest."""
     names = [source.name for source in select(SOURCES, ["fluent", "noto"])]
     assert names == ["emoji-labels", "emoji-keywords", "noto", "fluent-flat", "fluent"]
-    assert select(SOURCES, None) == SOURCES
+    assert select(SOURCES, None) == tuple(source for source in SOURCES if not source.optional)
+
+
+def test_what_is_optional_comes_only_when_named() -> None:
+    """The demo does not fetch the text encoder; who names it gets its tokenizer too."""
+    assert {source.kind for source in select(SOURCES, None)} & {"model"} == set()
+    assert [source.name for source in select(SOURCES, ["text-encoder"])] == ["text-encoder", "text-tokenizer"]
 
 
 def test_select_refuses_an_unknown_name() -> None:
@@ -57,6 +63,7 @@ def test_select_refuses_an_unknown_name() -> None:
         ('version = "17.0.0"', "version = 17"),
         ('version = "17.0.0"', 'verison = "17.0.0"'),
         ("size_bytes = 6711091", "size_bytes = 0"),
+        ("optional = true", 'optional = "true"'),
         ('sha256 = "d01d', 'sha256 = "D01D'),
         ('name = "emoji-keywords"', 'name = "emoji-labels"'),
         ('name = "emoji-keywords"', 'name = "../keywords"'),
