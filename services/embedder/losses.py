@@ -273,7 +273,8 @@ def draw_proxies(labels: Tensor, *, classes: int, share: float, generator: torch
     if not 0 <= share <= 1:
         raise ArgumentInvalid(f"share: expected 0 to 1, got {share}")
     drawn = torch.randperm(classes, generator=generator, device=labels.device)[: round(share * classes)]
-    return torch.unique(torch.cat([labels[labels != NO_LABEL], drawn]))
+    ids: Tensor = torch.unique(torch.cat([labels[labels != NO_LABEL], drawn]))
+    return ids
 
 
 def as_wide(tensor: Tensor) -> Tensor:
