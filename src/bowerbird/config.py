@@ -42,23 +42,37 @@ def load(
         ConfigInvalid: an unknown key, a value of the wrong type, or one that `cls.__post_init__` refuses.
     """
     environ = os.environ if environ is None else environ
+    values = convert(cls, _read_section(section, file, environ), f"[{section}]")
     hints = typing.get_type_hints(cls)
-    names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    values: dict[str, Any] = {}
-    for key, raw in _read_section(section, file, environ).items():
-        if key not in names:
-            raise ConfigInvalid(f"unknown setting [{section}] {key}; known: {', '.join(sorted(names))}")
-        values[key] = _convert(raw, hints[key], f"[{section}] {key}")
     variable_prefix = f"{PREFIX}{section.upper()}_"
     for variable, text in environ.items():
         if not variable.startswith(variable_prefix):
             continue
         key = variable.removeprefix(variable_prefix).lower()
-        if key not in names:
-            known = ", ".join(variable_prefix + name.upper() for name in sorted(names))
+        if key not in hints:
+            known = ", ".join(variable_prefix + name.upper() for name in sorted(hints))
             raise ConfigInvalid(f"unknown variable {variable}; known: {known}")
         values[key] = _convert(text, hints[key], variable)
     return cls(**values)
+
+
+def convert(cls: type[Any], table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Arguments for the dataclass `cls`: the values of a table of TOML, as the types that the fields declare.
+
+    Args:
+        where: what a message calls the table, such as `[server]`.
+    Raises:
+        ConfigInvalid: an unknown key, a value of the wrong type, or a field without default that the table lacks.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for name, field in fields.items():
+        if name not in table and field.default is field.default_factory is dataclasses.MISSING:
+            raise ConfigInvalid(f"missing setting {where} {name}")
+    for key in table:
+        if key not in fields:
+            raise ConfigInvalid(f"unknown setting {where} {key}; known: {', '.join(sorted(fields))}")
+    return {key: _convert(raw, hints[key], f"{where} {key}") for key, raw in table.items()}
 
 
 def check_sections(known: set[str], *, file: Path | None = None, environ: Mapping[str, str] | None = None) -> None:
@@ -95,8 +109,11 @@ def _read_section(section: str, file: Path | None, environ: Mapping[str, str]) -
 
 def _convert(raw: Any, hint: Any, where: str) -> Any:
     """`raw` as the type that the field declares; text is parsed, other types must match."""
-    origin = typing.get_origin(hint)
-    if origin is tuple:
+    if typing.get_args(hint)[:1] == (float,):
+        if isinstance(raw, list) and all(isinstance(part, int | float) for part in raw):
+            return tuple(map(float, raw))
+        raise ConfigInvalid(f"{where}: expected a list of numbers, got {raw!r}")
+    if typing.get_origin(hint) is tuple:
         parts = [part.strip() for part in raw.split(",") if part.strip()] if isinstance(raw, str) else raw
         if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
             raise ConfigInvalid(f"{where}: expected a list of strings, got {raw!r}")

@@ -20,9 +20,9 @@ from bowerbird.cli.indexing import Tally, index_roots
 from bowerbird.cli.options import Options
 from bowerbird.cli.outcome import CommandFailed
 from bowerbird.cli.processes import Home, Running
-from bowerbird.cli.progress import Progress, format_duration
 from bowerbird.cli.sources import RECORDS_FILE, count_sources
 from bowerbird.errors import BowerbirdError
+from bowerbird.progress import Progress, format_duration
 from bowerbird.rpc.clients import Connection, DetectorClient, EmbedderClient, RetrievalClient, connect
 
 STEPS = 4

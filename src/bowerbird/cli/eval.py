@@ -36,12 +36,12 @@ from bowerbird.cli.index import summarize
 from bowerbird.cli.indexing import Tally, index_roots
 from bowerbird.cli.options import Options, add_index_option, add_json_option, open_connection
 from bowerbird.cli.outcome import EXIT_OK, CommandFailed
-from bowerbird.cli.progress import Progress
 from bowerbird.cli.quality import Corpus, Pair
 from bowerbird.cli.show import print_json, table
 from bowerbird.cli.sources import count_sources
 from bowerbird.cli.vectors import embed_files
 from bowerbird.corpora import UNSEEN_STYLE
+from bowerbird.progress import Progress
 from bowerbird.rpc.clients import Connection, EmbedderClient, RetrievalClient
 
 CORPUS = Path("demo/corpus")  # where `make demo` puts its pictures

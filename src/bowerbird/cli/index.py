@@ -23,10 +23,10 @@ from bowerbird.cli.flow import Interrupt
 from bowerbird.cli.indexing import IN_FLIGHT, Tally, index_roots
 from bowerbird.cli.options import Options, add_index_option, add_json_option, open_connection
 from bowerbird.cli.outcome import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from bowerbird.cli.progress import Progress, format_duration
 from bowerbird.cli.show import print_json
 from bowerbird.cli.sources import Skipped, count_sources
 from bowerbird.errors import BowerbirdError
+from bowerbird.progress import Progress, format_duration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from bowerbird.cli import flow, sources
 from bowerbird.cli.flow import Interrupt
 from bowerbird.cli.outcome import CommandFailed
-from bowerbird.cli.progress import Progress
 from bowerbird.cli.sources import FieldValue, Picture, Skipped, Source
 from bowerbird.errors import IndexNotFound
+from bowerbird.progress import Progress
 from bowerbird.rpc.clients import Connection, EmbedderClient, EmbedderModel, Index, Item, RetrievalClient
 
 WINDOW_PICTURES = 64

@@ -25,10 +25,10 @@ from bowerbird.cli.index import log_skipped, summarize
 from bowerbird.cli.indexing import IN_FLIGHT
 from bowerbird.cli.options import DEFAULT_INDEX, Options, add_json_option, open_connection
 from bowerbird.cli.outcome import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from bowerbird.cli.progress import Progress
 from bowerbird.cli.reembedding import Outcome, Reembedding
 from bowerbird.cli.show import print_json
 from bowerbird.errors import BowerbirdError
+from bowerbird.progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

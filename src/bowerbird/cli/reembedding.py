@@ -14,9 +14,9 @@ from pathlib import Path
 
 from bowerbird.cli.flow import Interrupt
 from bowerbird.cli.indexing import Indexer, KnownItems, Tally, find_mismatch
-from bowerbird.cli.progress import Progress
 from bowerbird.cli.sources import Skipped, Source
 from bowerbird.errors import IndexChanged
+from bowerbird.progress import Progress
 from bowerbird.rpc.clients import Connection, EmbedderClient, Item, RetrievalClient
 
 MAX_NAME = 63  # characters of an index's name

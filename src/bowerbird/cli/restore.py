@@ -11,9 +11,9 @@ import argparse
 
 from bowerbird.cli.options import Options, add_json_option, open_connection
 from bowerbird.cli.outcome import EXIT_OK
-from bowerbird.cli.progress import Progress
 from bowerbird.cli.show import print_json
 from bowerbird.cli.snapshot import percent_progress
+from bowerbird.progress import Progress
 from bowerbird.rpc.clients import RetrievalClient
 
 

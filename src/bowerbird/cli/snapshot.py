@@ -13,8 +13,8 @@ from typing import Any
 
 from bowerbird.cli.options import Options, add_index_option, add_json_option, open_connection
 from bowerbird.cli.outcome import EXIT_OK
-from bowerbird.cli.progress import Progress
 from bowerbird.cli.show import format_size, print_json, table
+from bowerbird.progress import Progress
 from bowerbird.rpc.clients import RetrievalClient, Snapshot
 
 

@@ -24,12 +24,12 @@ from bowerbird.cli import flow
 from bowerbird.cli.options import Options, open_connection, read_file
 from bowerbird.cli.outcome import CommandFailed
 from bowerbird.cli.private import serve_model
-from bowerbird.cli.progress import Progress
 from bowerbird.cli.sources import Picture
 from bowerbird.corpora import default_cache_dir
 from bowerbird.corpora.files import replace_file
 from bowerbird.errors import BowerbirdError, ModelNotFound
 from bowerbird.models import zoo
+from bowerbird.progress import Progress
 from bowerbird.rpc.clients import Connection, EmbedderClient, ModelRef
 from bowerbird.vectors import CodeArray, FloatArray, HalfArray
 

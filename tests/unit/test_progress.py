@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from bowerbird.cli.progress import Progress, format_duration
+from bowerbird.progress import Progress, format_duration
 
 
 class Terminal(io.StringIO):
@@ -70,3 +70,13 @@ def test_file_gets_plain_lines_now_and_then() -> None:
     progress.finish()
     assert len(stream.getvalue().splitlines()) == 3
     assert "\r" not in stream.getvalue()
+
+
+def test_line_goes_on_from_what_was_done_before_and_carries_a_note() -> None:
+    """Earlier work counts for the share, not for the rate."""
+    clock = Clock()
+    progress = Progress(1000, "pictures", done=500, stream=io.StringIO(), clock=clock)
+    clock.now += 2
+    progress.note = "loss 1.5"
+    progress.advance(100)
+    assert progress.line() == "600 of 1,000 pictures  60 %  50/s  0:08 left  loss 1.5"

@@ -26,25 +26,35 @@ class Progress:
 
     The rate is that of the last 15 seconds, so that a slow start (or a fast one over pictures that are already there)
     does not spoil the remaining time.
+
+    Attributes:
+        note: text at the end of the line, such as how good it is so far.
     """
 
     def __init__(
-        self, total: int, unit: str, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        total: int,
+        unit: str,
+        *,
+        done: int = 0,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Args:
             total: how many there will be; 0 if unknown.
             unit: plural noun.
+            done: of them, before this start.
             stream: None: standard error.
             clock: seconds.
         """
-        self.total, self.unit, self.done = total, unit, 0
+        self.total, self.unit, self.done, self.note = total, unit, done, ""
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
         self._moving = self._stream.isatty()
         self._started = clock()
         self._shown = self._started
-        self._history = [(self._started, 0)]
+        self._history = [(self._started, done)]
 
     def advance(self, count: int = 1) -> None:
         """Count `count` more as done, and redraw when it is time."""
@@ -84,6 +94,8 @@ class Progress:
             parts.append(f"{self.rate:,.0f}/s")
             if self.total:
                 parts.append(f"{format_duration(max(self.total - self.done, 0) / self.rate)} left")
+        if self.note:
+            parts.append(self.note)
         return "  ".join(parts)
 
     def _draw(self) -> None:
