@@ -3,6 +3,7 @@
 zoo           a directory of small model files with a card each; nothing is loaded that its card does not vouch for
 engine        the interface of a runtime
 onnx_runtime  ONNX Runtime, on the processor or on CUDA
+tensorrt      TensorRT, on CUDA; tensorrt_build makes its engines (needs onnx), cuda_driver holds memory for it
 threads       how many processor threads this process may keep busy
 settings      section [models]: threads, provider, zoo directory
 

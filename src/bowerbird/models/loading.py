@@ -10,8 +10,10 @@ import numpy as np
 from bowerbird import telemetry
 from bowerbird.errors import ConfigInvalid, InferenceFailed, ModelFileCorrupt
 from bowerbird.models import zoo
+from bowerbird.models.engine import InferenceEngine
 from bowerbird.models.onnx_runtime import OnnxRuntimeEngine
 from bowerbird.models.settings import ModelsConfig
+from bowerbird.models.tensorrt import TensorRtEngine
 
 _LOG = telemetry.get_logger(__name__)
 
@@ -29,16 +31,21 @@ def load_model(name: str, kind: Literal["embedder", "detector"], config: ModelsC
     return model
 
 
-def start_engine(model: zoo.ZooModel, config: ModelsConfig, *, threads: int) -> OnnxRuntimeEngine:
+def start_engine(model: zoo.ZooModel, config: ModelsConfig, *, threads: int) -> InferenceEngine:
     """A runtime with the model loaded, on the configured provider; the metrics say what was loaded and how fast.
 
     Args:
         threads: that one run may use.
     Raises:
-        ModelFileCorrupt, ConfigInvalid: as `OnnxRuntimeEngine`; or the model is not of the shapes that its card states.
+        ModelFileCorrupt, ConfigInvalid: as `OnnxRuntimeEngine` and `TensorRtEngine`; or the model is not of the shapes
+            that its card states.
     """
     started_at = time.perf_counter()
-    engine = OnnxRuntimeEngine(model.path, threads=threads, provider=config.provider)
+    engine: InferenceEngine
+    if config.provider == "tensorrt":
+        engine = TensorRtEngine(model, precision=config.precision, directory=config.engines_dir)
+    else:
+        engine = OnnxRuntimeEngine(model.path, threads=threads, provider=config.provider)
     seconds = time.perf_counter() - started_at
     _check_shapes(engine, model)
     telemetry.MODEL_INFO.labels(model.kind, engine.name, engine.version, engine.backend).set(1)
@@ -57,7 +64,7 @@ def start_engine(model: zoo.ZooModel, config: ModelsConfig, *, threads: int) -> 
     return engine
 
 
-def _check_shapes(engine: OnnxRuntimeEngine, model: zoo.ZooModel) -> None:
+def _check_shapes(engine: InferenceEngine, model: zoo.ZooModel) -> None:
     """Nothing, if a run takes and gives what the card says; otherwise every call would fail, and none say why."""
     expected = {name: (1, *shape) for name, shape in zoo.output_shapes(model).items()}
     try:
@@ -71,7 +78,7 @@ def _check_shapes(engine: OnnxRuntimeEngine, model: zoo.ZooModel) -> None:
         )
 
 
-def warm_up(engine: OnnxRuntimeEngine, model: zoo.ZooModel, batch_sizes: list[int]) -> None:
+def warm_up(engine: InferenceEngine, model: zoo.ZooModel, batch_sizes: list[int]) -> None:
     """Run batches of zeros of these sizes, so that the first request does not pay for the first run."""
     seconds = engine.warm_up(batch_sizes, height=model.input.height, width=model.input.width)
     telemetry.MODEL_WARMUP_SECONDS.labels(model.kind, engine.name).set(seconds)
