@@ -38,7 +38,7 @@ def test_vectors_are_near_for_what_means_the_same(encoder: TextEncoder) -> None:
 
 
 def test_vectors_do_not_depend_on_their_batch(encoder: TextEncoder) -> None:
-    """The same text has the same vector alone and among longer ones (weights are in eight bits, activations are not)."""
+    """The same text has the same vector alone and among longer ones: activations stay in floats."""
     texts = ["a red apple on an old wooden table", "kiwi", "猫", "horse", "x" * 2000]
     alone = np.concatenate([encoder.encode([text]) for text in texts])
     np.testing.assert_allclose(encoder.encode(texts), alone, atol=1e-4)
