@@ -30,7 +30,7 @@ Tensor = Any
 Range = tuple[float, float]
 
 LUMA = (0.213, 0.715, 0.072)  # ITU-R BT.709, as in the filters of SVG
-BLUR_RADIUS = 3  # taps on each side; enough for a standard deviation of 1.5 px
+BLUR_RADIUS = 3  # taps on each side: 2.5 standard deviations of the strongest preset
 # Prepared pictures are this much larger than the model's input, so that a crop of them has the detail of the original.
 OVERSAMPLE = 1.5
 
@@ -52,6 +52,7 @@ class AugmentConfig:
         flip: probability of mirroring left to right.
         fill: of what lies outside the picture: `white`, or the colour of its nearest `edge`.
         colour: False: none of the colour changes below, whatever their values (where colour is the label).
+        jitter: probability of changing brightness, contrast, saturation, hue and channels.
         brightness: largest relative change, either way; so are contrast and saturation.
         contrast: about mid grey.
         saturation: 0 is grey, 1 unchanged.
@@ -72,6 +73,7 @@ class AugmentConfig:
     flip: float = 0.0
     fill: Literal["white", "edge"] = "white"
     colour: bool = True
+    jitter: float = 0.8
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -80,12 +82,12 @@ class AugmentConfig:
     greyscale: float = 0.0
     invert: float = 0.0
     blur: float = 0.0
-    blur_sigma: Range = (0.4, 1.5)
+    blur_sigma: Range = (0.4, 1.2)
     erase: float = 0.0
     erase_area: Range = (0.03, 0.2)
 
     def __post_init__(self) -> None:
-        for name in ("rotation_probability", "flip", "greyscale", "invert", "blur", "erase"):
+        for name in ("rotation_probability", "flip", "jitter", "greyscale", "invert", "blur", "erase"):
             _require(0 <= getattr(self, name) <= 1, name, "a probability", getattr(self, name))
         for name in ("rotation", "brightness", "contrast", "saturation", "hue", "channel_shift"):
             _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
@@ -116,7 +118,7 @@ PRESETS = {
     ),
     "strong": AugmentConfig(
         area=(0.35, 1.3), aspect=4 / 3, rotation=20.0, rotation_probability=0.5, flip=0.5,
-        brightness=0.3, contrast=0.3, saturation=0.5, hue=0.06, channel_shift=0.06, greyscale=0.1, invert=0.03,
+        brightness=0.3, contrast=0.3, saturation=0.5, hue=0.06, channel_shift=0.04, greyscale=0.1, invert=0.03,
         blur=0.15, erase=0.25,
     ),
 }  # fmt: skip
@@ -149,7 +151,7 @@ class Augment:
         """
         self.config = config
         self.size = (size, size) if isinstance(size, int) else size
-        self.source_size = tuple(math.ceil(side * oversample) for side in self.size)
+        self.source_size = (math.ceil(self.size[0] * oversample), math.ceil(self.size[1] * oversample))
         self._seed = seed
         self._mean, self._std = (torch.tensor(values, dtype=torch.float32) / 255 for values in (mean, std))
 
@@ -175,7 +177,8 @@ class Augment:
         """
         draws = _Draws(self._seed, step, indices)
         source = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(torch.float32).div_(255)
-        output = _warp(source, _draw_affine(draws, self.config), self.size, self.config.fill)
+        affine = _draw_affine(draws, self.config, self.source_size, self.size)
+        output = _warp(source, affine, self.size, self.config.fill)
         if self.config.colour:
             output = _recolour(output, _draw_colour(draws, self.config))
         output = _blur(output, draws, self.config).clamp_(0, 1)
@@ -233,7 +236,7 @@ class _Draws:
         return (self.between(f"p{name}", 0, 1) < probability).astype(np.float64)
 
 
-def _draw_affine(draws: _Draws, config: AugmentConfig) -> Tensor:
+def _draw_affine(draws: _Draws, config: AugmentConfig, source: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """(b, 2, 3) float32: from output to source coordinates, both -1 to 1 from border to border."""
     zoom = np.sqrt(draws.between("area", *config.area))
     stretch = np.exp(draws.between("aspect", -1, 1) * math.log(config.aspect) / 2)
@@ -241,11 +244,21 @@ def _draw_affine(draws: _Draws, config: AugmentConfig) -> Tensor:
     angle = np.radians(config.rotation) * draws.between("angle", -1, 1) * turning
     mirror = 1 - 2 * draws.happens("flip", config.flip)
     across, down = zoom * stretch, zoom / stretch
-    cosine, sine = np.cos(angle), np.sin(angle)
-    shift_x = np.abs(1 - across) * draws.between("right", -1, 1)
-    shift_y = np.abs(1 - down) * draws.between("down", -1, 1)
-    rows = [[cosine * across * mirror, -sine * down, shift_x], [sine * across * mirror, cosine * down, shift_y]]
-    return torch.from_numpy(np.stack([np.stack(row, -1) for row in rows], 1).astype(np.float32))
+    cosine, sine, ratio = np.cos(angle), np.sin(angle), size[0] / size[1]
+    right = _slack(across, source[1], size[1]) * draws.between("right", -1, 1)
+    below = _slack(down, source[0], size[0]) * draws.between("below", -1, 1)
+    first = np.stack([cosine * across * mirror, -sine * down * ratio, right], -1)
+    second = np.stack([sine * across * mirror / ratio, cosine * down, below], -1)
+    return torch.from_numpy(np.stack([first, second], 1).astype(np.float32))
+
+
+def _slack(zoom: FloatArray, source: int, output: int) -> FloatArray:
+    """How far a crop may move from the middle: (b,) of half the picture's side.
+
+    A crop stays half a pixel inside where it is sampled more finely than the source, so that no fill shines in; a
+    shrunken picture stays inside of the output.
+    """
+    return np.asarray(np.maximum(np.abs(1 - zoom) - np.maximum(1 / source - zoom / output, 0), 0))
 
 
 def _warp(source: Tensor, affine: Tensor, size: tuple[int, int], fill: str) -> Tensor:
@@ -256,36 +269,34 @@ def _warp(source: Tensor, affine: Tensor, size: tuple[int, int], fill: str) -> T
     return 1 - functional.grid_sample(1 - source, grid, padding_mode="zeros", align_corners=False)
 
 
+# The part of SVG's `hueRotate` that goes with the sine: a quarter turn about the grey axis, luma kept.
+_QUARTER_TURN = np.array([[-0.213, -0.715, 0.928], [0.143, 0.140, -0.283], [-0.787, 0.715, 0.072]])
+
+
 def _draw_colour(draws: _Draws, config: AugmentConfig) -> tuple[Tensor, Tensor]:
-    """(b, 3, 3) and (b, 3) float32: all colour changes in one affine map of RGB.
-
-    The hue turns about the grey axis in a plane of equal luma, as in YIQ (the matrix of the SVG filter `hueRotate`).
-    """
-    count = len(draws.between("hue", 0, 0))
+    """(b, 3, 3) and (b, 3, 1) float32, a matrix and an offset: all colour changes are one affine map of RGB."""
+    jitter = draws.happens("jitter", config.jitter)
+    grey, inverted = draws.happens("grey", config.greyscale), draws.happens("invert", config.invert)
+    change = {
+        name: jitter * draws.between(name, -1, 1) * getattr(config, name)
+        for name in ("brightness", "contrast", "saturation", "hue")
+    }
+    shifts = np.stack([jitter * draws.between(f"shift{c}", -1, 1) * config.channel_shift for c in range(3)], 1)
     identity, luma = np.eye(3), np.tile(np.asarray(LUMA), (3, 1))
-    angle = 2 * math.pi * draws.between("hue", -config.hue, config.hue)[:, None, None]
-    matrix = luma + np.cos(angle) * (identity - luma) + np.sin(angle) * _HUE_QUADRATURE
-    kept = draws.between("saturate", 1 - config.saturation, 1 + config.saturation)
-    kept = (kept * (1 - draws.happens("grey", config.greyscale)))[:, None, None]
-    matrix = (luma + kept * (identity - luma)) @ matrix
-    inverted = draws.happens("invert", config.invert)
-    matrix = (identity - 2 * inverted[:, None, None] * luma) @ matrix
-    contrast = draws.between("contrast", 1 - config.contrast, 1 + config.contrast)
-    gain = contrast * draws.between("bright", 1 - config.brightness, 1 + config.brightness)
-    shifts = [draws.between(f"shift{c}", -config.channel_shift, config.channel_shift) for c in range(3)]
-    offset = (inverted * gain + 0.5 * (1 - contrast))[:, None] + np.stack(shifts, 1)
-    assert matrix.shape == (count, 3, 3)
-    return torch.from_numpy((gain[:, None, None] * matrix).astype(np.float32)), torch.from_numpy(
-        offset.astype(np.float32)
-    )
-
-
-_HUE_QUADRATURE = np.array([[-0.213, -0.715, 0.928], [0.143, 0.140, -0.283], [-0.787, 0.715, 0.072]])
+    angle = 2 * math.pi * change["hue"][:, None, None]
+    matrix = luma + np.cos(angle) * (identity - luma) + np.sin(angle) * _QUARTER_TURN
+    kept = ((1 + change["saturation"]) * (1 - grey))[:, None, None]
+    matrix = (identity - 2 * inverted[:, None, None] * luma) @ (luma + kept * (identity - luma)) @ matrix
+    contrast = 1 + change["contrast"]
+    gain = contrast * (1 + change["brightness"])
+    offset = (inverted * gain + 0.5 * (1 - contrast))[:, None] + shifts
+    matrix *= gain[:, None, None]
+    return torch.from_numpy(matrix.astype(np.float32)), torch.from_numpy(offset.astype(np.float32))[:, :, None]
 
 
 def _recolour(pictures: Tensor, colour: tuple[Tensor, Tensor]) -> Tensor:
     matrix, offset = colour
-    return torch.baddbmm(offset[:, :, None], matrix, pictures.flatten(2)).view_as(pictures)
+    return torch.baddbmm(offset, matrix, pictures.flatten(2)).view_as(pictures)
 
 
 def _blur(pictures: Tensor, draws: _Draws, config: AugmentConfig) -> Tensor:

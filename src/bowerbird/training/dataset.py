@@ -102,7 +102,7 @@ class PictureTable:
             raise ArgumentInvalid(f"expected a table at {path}, found no file", field="table")
         wanted = None if columns is None else [picture_column, *columns]
         loaded = readers[path.suffix](path, wanted)
-        _require_columns(loaded, [picture_column] if wanted is None else wanted, str(path))
+        _require_columns(loaded, [picture_column], str(path))
         paths = loaded.pop(picture_column)
         for row, value in enumerate(paths):
             if not isinstance(value, str) or not value:
@@ -157,10 +157,7 @@ def _read_parquet(path: Path, wanted: list[str] | None) -> dict[str, list[Any]]:
     from pyarrow import ArrowInvalid, parquet  # an extra
 
     try:
-        present = parquet.read_schema(path).names
-        chosen = present if wanted is None else [name for name in present if name in wanted]
-        if wanted is not None:
-            _require_columns(dict.fromkeys(present), wanted, str(path))
+        chosen = _choose(parquet.read_schema(path).names, wanted, path)
         table = parquet.read_table(path, columns=chosen)
     except ArrowInvalid as error:
         raise ArgumentInvalid(f"{path}: expected a Parquet file: {error}", field="table") from error
@@ -181,7 +178,7 @@ def _read_jsonl(path: Path, wanted: list[str] | None) -> dict[str, list[Any]]:
                 raise ArgumentInvalid(f"{path}, line {number}: expected an object, got {line[:40]!r}", field="table")
             records.append(record)
     present = dict.fromkeys(name for record in records for name in record)
-    return {name: [record.get(name) for record in records] for name in present if wanted is None or name in wanted}
+    return {name: [record.get(name) for record in records] for name in _choose(list(present), wanted, path)}
 
 
 def _read_csv(path: Path, wanted: list[str] | None) -> dict[str, list[Any]]:
@@ -194,11 +191,8 @@ def _read_csv(path: Path, wanted: list[str] | None) -> dict[str, list[Any]]:
             raise ArgumentInvalid(
                 f"{path}, line {number}: expected {len(header)} values as in the header, got {len(row)}", field="table"
             )
-    return {
-        name: [_parse_cell(row[place]) for row in rows]
-        for place, name in enumerate(header)
-        if wanted is None or name in wanted
-    }
+    places = {name: header.index(name) for name in _choose(header, wanted, path)}
+    return {name: [_parse_cell(row[place]) for row in rows] for name, place in places.items()}
 
 
 def _parse_cell(text: str) -> Value:
@@ -207,8 +201,15 @@ def _parse_cell(text: str) -> Value:
     return text or None
 
 
-def _require_columns(present: Mapping[str, object], wanted: Iterable[str], where: str) -> None:
+def _choose(present: list[str], wanted: list[str] | None, path: Path) -> list[str]:
+    """The names wanted, each once, in the table's order; None: all of them."""
+    _require_columns(present, wanted or [], str(path))
+    return [name for name in present if wanted is None or name in wanted]
+
+
+def _require_columns(present: Iterable[str], wanted: Iterable[str], where: str) -> None:
+    known = list(present)
     for name in wanted:
-        if name not in present:
-            known = ", ".join(f"`{column}`" for column in present) or "none"
-            raise ArgumentInvalid(f"{where}: expected a column `{name}`; its columns are {known}", field="table")
+        if name not in known:
+            columns = ", ".join(f"`{column}`" for column in known) or "none"
+            raise ArgumentInvalid(f"{where}: expected a column `{name}`; its columns are {columns}", field="table")

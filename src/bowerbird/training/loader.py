@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
+import torch
 
 from bowerbird import images
 from bowerbird.errors import ArgumentInvalid, BowerbirdError
@@ -152,7 +153,7 @@ class Loader:
         self._next_step = start_step
         self._pending: deque[Future[Batch]] = deque()
         self._ahead = workers * prefetch
-        self._pool = ThreadPoolExecutor(workers, "loader") if workers else None
+        self._pool = _start_workers(workers) if workers else None
         self._closed = False
         self._started: float | None = None
 
@@ -202,12 +203,11 @@ class Loader:
         if self._pool is None:
             self._next_step += 1
             return self._make(self._next_step - 1)
-        while len(self._pending) < self._ahead:
+        while len(self._pending) <= self._ahead:
             self._pending.append(self._pool.submit(self._make, self._next_step))
             self._next_step += 1
-        batch = self._pending.popleft().result()
-        self._pending.append(self._pool.submit(self._make, self._next_step))
-        self._next_step += 1
+        batch = self._pending[0].result()  # an interrupt while waiting here loses no batch
+        self._pending.popleft()
         return batch
 
     def _make(self, step: int) -> Batch:
@@ -248,6 +248,21 @@ class Loader:
             self._stats.num_faults += 1
             if len(self._stats.faults) < FAULTS_NAMED:
                 self._stats.faults.append(Fault(index, self._table.name(index), error.message))
+
+
+def _start_workers(workers: int) -> ThreadPoolExecutor:
+    """Threads whose tensor operations stay on one core each, so that they take no more than their share.
+
+    torch gives the number that any thread set last to threads that start later: the caller's is set again, once all
+    workers have theirs.
+    """
+    pool = ThreadPoolExecutor(workers, "loader", initializer=torch.set_num_threads, initargs=(1,))
+    gathered = threading.Barrier(workers + 1)
+    for _ in range(workers):
+        pool.submit(gathered.wait)
+    gathered.wait()
+    torch.set_num_threads(torch.get_num_threads())
+    return pool
 
 
 class _Cache:
