@@ -127,15 +127,16 @@ def _index(labels: Sequence[Sequence[str]]) -> dict[str, IntArray]:
 def _describe(
     names: Sequence[str], groups: IntArray, pictures: dict[str, IntArray], metadata: dict[str, Any]
 ) -> Clusters:
-    cluster_of: dict[str, str] = {}
+    members: dict[int, list[str]] = {}
+    for name, group in zip(names, groups.tolist(), strict=True):
+        members.setdefault(group, []).append(name)
+    title_of: dict[int, str] = {}
     sizes: dict[str, int] = {}
-    for group in np.unique(groups):
-        members = [name for name, of_name in zip(names, groups, strict=True) if of_name == group]
-        title = min(members, key=lambda name: (-len(pictures[name]), name))
-        cluster_of |= dict.fromkeys(members, title)
-        sizes[title] = len(set(np.concatenate([pictures[name] for name in members]).tolist()))
+    for group, labels in sorted(members.items()):
+        title_of[group] = title = min(labels, key=lambda name: (-len(pictures[name]), name))
+        sizes[title] = len(np.unique(np.concatenate([pictures[name] for name in labels])))
+    cluster_of = {name: title_of[group] for name, group in zip(names, groups.tolist(), strict=True)}
     counts = {name: len(pictures[name]) for name in names}
-    cluster_of = {name: cluster_of[name] for name in names}
     return Clusters(cluster_of, counts, sizes, {**metadata, "labels": len(names), "clusters": len(sizes)})
 
 

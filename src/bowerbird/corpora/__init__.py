@@ -15,7 +15,7 @@ from bowerbird.corpora.demo import build_demo, build_tones
 from bowerbird.corpora.fetching import FetchedSource, FetchReport, default_cache_dir, fetch
 from bowerbird.corpora.manifest import Source, load_manifest
 from bowerbird.corpora.records import PictureRecord, ToneRecord, load, load_tones, save, save_tones
-from bowerbird.corpora.splits import UNSEEN_STYLE, concept_family, split_of
+from bowerbird.corpora.splits import UNSEEN_STYLE, concept_family, side_of, split_of
 from bowerbird.corpora.texts import TextRecord, load_texts, save_texts
 from bowerbird.corpora.tones import TONES
 
@@ -42,5 +42,6 @@ __all__ = [
     "save",
     "save_texts",
     "save_tones",
+    "side_of",
     "split_of",
 ]

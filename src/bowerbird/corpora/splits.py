@@ -15,7 +15,7 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 UNSEEN_STYLE = "openmoji"  # never trained on: what is learnt must carry over to an artist who was not met
 
-_TEST_SHARE = 0.2  # of the families
+_TEST_SHARE = 0.2  # of the keys
 _VALIDATION_SHARE = 0.1
 
 _SKIN_TONE = re.compile(r"-(medium-light|medium-dark|light|medium|dark)-skin-tone")
@@ -54,8 +54,13 @@ def concept_family(concept: str) -> str:
 
 
 def split_of(concept: str) -> Split:
-    """Side on which a concept stands: a tenth of the families validates, a fifth tests, the rest trains."""
-    place = int(hashlib.sha256(concept_family(concept).encode()).hexdigest()[:8], 16) / 2**32
+    """Side on which a concept stands: that of its family."""
+    return side_of(concept_family(concept))
+
+
+def side_of(key: str) -> Split:
+    """Side on which everything of one key stands: a tenth of the keys validates, a fifth tests, the rest trains."""
+    place = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 2**32
     if place < _TEST_SHARE:
         return "test"
     return "validation" if place < _TEST_SHARE + _VALIDATION_SHARE else "train"

@@ -133,8 +133,12 @@ class Encoder:
         ("rows.csv", "picture,term\na,apple\na,pear\nb,apple\nc,horse\nd,pony\ne,\n", []),
         (
             "lists.jsonl",
-            '{"path": "a", "tags": ["apple", "pear"]}\n{"path": "b", "tags": ["apple"]}\n{"path": "c", "tags": ["horse"]}\n'
-            + '{"path": "d", "tags": ["pony"]}\n{"path": "e", "tags": []}\n',
+            """{"path": "a", "tags": ["apple", "pear"]}
+{"path": "b", "tags": ["apple"]}
+{"path": "c", "tags": ["horse"]}
+{"path": "d", "tags": ["pony"]}
+{"path": "e", "tags": []}
+""",
             ["--picture-column", "path", "--label-column", "tags"],
         ),
     ],
