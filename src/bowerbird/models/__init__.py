@@ -11,6 +11,7 @@ Networks to train, which need the extra `train` and which nothing that serves im
 
 vit           Vision Transformers
 efficientnet  the open CNN, whole or as the front of a Vision Transformer
+checkpoints   published weights into these networks
 """
 
 from bowerbird.models.engine import FloatArray, InferenceEngine

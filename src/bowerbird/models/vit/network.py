@@ -52,7 +52,7 @@ class VisionTransformer(nn.Module):
         self.stem = build_stem(config)
         self.class_token = nn.Parameter(torch.empty(1, 1, config.width)) if config.class_token else None
         self.registers = nn.Parameter(torch.empty(1, config.registers, config.width)) if config.registers else None
-        self.positions = nn.Parameter(torch.empty(1, rows * columns, config.width))
+        self.positions = nn.Parameter(torch.empty(1, rows, columns, config.width))
         self.pre_norm = nn.LayerNorm(config.width, eps=config.norm_epsilon) if config.pre_norm else nn.Identity()
         slope = config.drop_path / max(1, config.depth - 1)
         self.blocks = nn.ModuleList(Block(config, slope * number) for number in range(config.depth))
@@ -134,28 +134,26 @@ class VisionTransformer(nn.Module):
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
         """(1, P, D): as stored, or interpolated for another grid."""
-        if all(isinstance(side, int) for side in grid) and grid == self.config.grid:
-            return self.positions
-        return resize_positions(self.positions, self.config.grid, grid, self.config.position_resize)
+        positions = self.positions
+        if not all(isinstance(side, int) for side in grid) or grid != self.config.grid:
+            positions = resize_positions(positions, grid, self.config.position_resize)
+        return positions.flatten(1, 2)
 
 
-def resize_positions(
-    positions: Tensor, source: tuple[int, int], target: tuple[int, int], how: PositionResize
-) -> Tensor:
-    """Positions of one grid interpolated for another; exactly the same for the same grid.
+def resize_positions(positions: Tensor, grid: tuple[int, int], how: PositionResize) -> Tensor:
+    """Positions interpolated for another grid; exactly the same for the same grid.
 
     Args:
-        positions: (1, P, D), row by row.
-        source: (rows, columns), P their product.
-        target: (rows, columns), P' their product.
+        positions: (1, rows, columns, D).
+        grid: (rows', columns').
         how: see `VitConfig.position_resize`.
     Returns:
-        (1, P', D).
+        (1, rows', columns', D).
     """
     mode, _, antialias = how.partition("_")
-    maps = positions.unflatten(1, source).permute(0, 3, 1, 2).float()
-    maps = functional.interpolate(maps, size=target, mode=mode, align_corners=False, antialias=bool(antialias))
-    return maps.flatten(2).transpose(1, 2).to(positions.dtype)
+    maps = positions.permute(0, 3, 1, 2).float()
+    maps = functional.interpolate(maps, size=grid, mode=mode, align_corners=False, antialias=bool(antialias))
+    return maps.permute(0, 2, 3, 1).to(positions.dtype)
 
 
 def _initialise(module: nn.Module) -> None:
