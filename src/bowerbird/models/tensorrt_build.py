@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from bowerbird.errors import BowerbirdError, ConfigInvalid, ModelFileCorrupt
 from bowerbird.models import zoo
@@ -66,13 +66,37 @@ def build(
     )
     path = find_engines(directory) / key.file_name
     if not path.is_file():
-        graph = lower_precision(onnx.load(model.path), precision).SerializeToString()
-        plan = _build_plan(bindings, graph, key)
+        graph = lower_precision(_expand_resizes(onnx.load(model.path)), precision).SerializeToString()
+        plan = build_plan(bindings, graph, key)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")
         part.write_bytes(plan)
         part.replace(path)
     return path
+
+
+def _expand_resizes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with scales of all axes where a Resize names two axes and their sizes, which TensorRT cannot read."""
+    graph = model.graph
+    shapes = {
+        value.name: value.type.tensor_type.shape.dim for value in shape_inference.infer_shapes(model).graph.value_info
+    }
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        axes = [list(attribute.ints) for attribute in node.attribute if attribute.name == "axes"]
+        if node.op_type != "Resize" or axes != [[2, 3]] or len(node.input) != 4 or node.input[3] not in constants:
+            continue
+        sizes = numpy_helper.to_array(constants[node.input[3]])
+        height, width = (dimension.dim_value for dimension in shapes[node.input[0]][2:])
+        scales = np.array([1, 1, sizes[0] / height, sizes[1] / width], np.float32)
+        name = f"{node.output[0]}_scales"
+        graph.initializer.append(numpy_helper.from_array(scales, name))
+        kept = [attribute for attribute in node.attribute if attribute.name != "axes"]
+        source = node.input[0]
+        del node.input[:], node.attribute[:]
+        node.input.extend([source, "", name])
+        node.attribute.extend(kept)
+    return model
 
 
 def lower_precision(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
@@ -145,7 +169,13 @@ def _cast_ends(graph: onnx.GraphProto, to: int) -> None:
     graph.node.extend(nodes)
 
 
-def _build_plan(bindings: Bindings, graph: bytes, key: EngineKey) -> bytes:
+def build_plan(bindings: Bindings, graph: bytes, key: EngineKey) -> bytes:
+    """The engine of a serialised ONNX graph whose one input is pictures, in the batches of the key.
+
+    Raises:
+        ModelFileCorrupt: TensorRT does not take it; its own words are in the message.
+        ConfigInvalid: a target that this TensorRT does not know.
+    """
     trt = bindings.module
     logger = _make_logger(trt)
     builder = trt.Builder(logger)

@@ -19,7 +19,7 @@ from bowerbird.models.cuda_driver import Device
 from bowerbird.models.loading import start_engine
 from bowerbird.models.settings import PRECISIONS
 from bowerbird.models.tensorrt import EngineKey, TensorRtEngine, find_engine, find_engines, load_bindings
-from bowerbird.models.tensorrt_build import build, lower_precision, main
+from bowerbird.models.tensorrt_build import _expand_resizes, build, lower_precision, main
 from tests.tiny_zoo import SIDE, write_tiny_embedder
 
 # float16 keeps 11 bits; a sum of 64 products of numbers around 1 loses a few of them
@@ -61,6 +61,21 @@ def test_an_engine_is_built_without_a_gpu(
     assert path.stat().st_size > 1000
     targets = ("sm89", "portable")
     assert find_engine(model, installed, targets, precision, tmp_path) == (path, 4)
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "nanodet-g"])
+def test_the_shipped_models_can_be_built(installed: tensorrt.Bindings, tmp_path: Path, name: str) -> None:
+    """Detector and embedder share one setting of the runtime, so both must build."""
+    assert build(zoo.load(name), directory=tmp_path).stat().st_size > 2**20
+
+
+def test_resizing_is_written_another_way_and_gives_the_same() -> None:
+    """Scales of all axes in place of the sizes of two."""
+    path = zoo.load("nanodet-g").path
+    batch = np.random.default_rng(0).standard_normal((1, 3, 416, 416)).astype(np.float32)
+    expected = run_with_onnxruntime(onnx.load(path), batch)
+    for left, right in zip(expected, run_with_onnxruntime(_expand_resizes(onnx.load(path)), batch), strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-4)  # coordinates out of another division
 
 
 def test_an_engine_is_built_once(installed: tensorrt.Bindings, model: zoo.ZooModel, tmp_path: Path) -> None:
@@ -130,7 +145,7 @@ def test_the_command_builds(
 
 
 def run_with_onnxruntime(model: onnx.ModelProto, batch: Any) -> list[Any]:
-    return onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"pictures": batch})
+    return onnxruntime.InferenceSession(model.SerializeToString()).run(None, {model.graph.input[0].name: batch})
 
 
 def test_a_lowered_model_gives_nearly_the_same(model: zoo.ZooModel) -> None:
