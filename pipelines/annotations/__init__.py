@@ -1,0 +1,1 @@
+"""Annotations: words about pictures, out of noisy text, each with a calibrated score. See `docs/training.md`."""
