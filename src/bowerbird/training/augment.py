@@ -10,7 +10,6 @@ Legend: b pictures, h and w their size before, H and W after; colours are 0 to 1
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -24,7 +23,7 @@ from torch.nn import functional
 from bowerbird import native
 from bowerbird.errors import ConfigInvalid
 from bowerbird.images import PixelArray
-from bowerbird.training.draws import FloatArray, IntArray, mix, uniform
+from bowerbird.training.draws import FloatArray, IntArray, WordArray, mix, uniform
 
 Tensor = Any
 Range = tuple[float, float]
@@ -167,15 +166,18 @@ class Augment:
             return pixels
         return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
 
-    def __call__(self, pictures: Sequence[PixelArray], indices: IntArray, step: int) -> Tensor:
+    def __call__(
+        self, pictures: Sequence[PixelArray], indices: IntArray, step: int, copies: IntArray | None = None
+    ) -> Tensor:
         """(b, 3, H, W) float32, normalised, in channels-last memory order.
 
         Args:
             pictures: b as `prepare` makes them.
-            indices: (b,) their rows; a row that comes twice in a batch is changed in two ways.
+            indices: (b,) their rows.
             step: global.
+            copies: (b,) numbers the appearances of a row in the step, each changed in its own way; None: all are first.
         """
-        draws = _Draws(self._seed, step, indices)
+        draws = _Draws(mix(self._seed, step, indices, 0 if copies is None else copies))
         source = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(torch.float32).div_(255)
         affine = _draw_affine(draws, self.config, self.source_size, self.size)
         output = _warp(source, affine, self.size, self.config.fill)
@@ -208,9 +210,11 @@ class Evaluate:
         """The picture as it is."""
         return pixels
 
-    def __call__(self, pictures: Sequence[PixelArray], indices: IntArray, step: int) -> Tensor:
+    def __call__(
+        self, pictures: Sequence[PixelArray], indices: IntArray, step: int, copies: IntArray | None = None
+    ) -> Tensor:
         """(b, 3, H, W) float32, normalised."""
-        del indices, step
+        del indices, step, copies
         height, width = self.size
         batch = native.preprocess(pictures, height=height, width=width, mean=self._mean, std=self._std)
         return torch.from_numpy(batch).contiguous(memory_format=torch.channels_last)
@@ -219,13 +223,8 @@ class Evaluate:
 class _Draws:
     """Uniform numbers of each picture of a batch, by name."""
 
-    def __init__(self, seed: int, step: int, indices: IntArray) -> None:
-        seen: Counter[int] = Counter()
-        copies = np.empty(len(indices), np.int64)
-        for place, index in enumerate(indices.tolist()):
-            copies[place] = seen[index]
-            seen[index] += 1
-        self._words = mix(seed, step, indices, copies)
+    def __init__(self, words: WordArray) -> None:
+        self._words = words
 
     def between(self, name: str, low: float, high: float) -> FloatArray:
         """(b,) float64, uniform in [low, high)."""

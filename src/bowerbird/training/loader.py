@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -44,8 +44,17 @@ class Transform(Protocol):
     def prepare(self, pixels: PixelArray) -> PixelArray:
         """The part that depends on the picture alone, and is worth keeping: (h, w, 3) uint8 of (H, W, 3) uint8."""
 
-    def __call__(self, pictures: Sequence[PixelArray], indices: IntArray, step: int) -> Tensor:
-        """(b, 3, H, W) float32, normalised: a pure function of its arguments."""
+    def __call__(
+        self, pictures: Sequence[PixelArray], indices: IntArray, step: int, copies: IntArray | None = None
+    ) -> Tensor:
+        """(b, 3, H, W) float32, normalised: a pure function of its arguments.
+
+        Args:
+            pictures: b as `prepare` makes them.
+            indices: (b,) their rows.
+            step: global.
+            copies: (b,) numbers the appearances of each row in the step over all ranks, from 0; None: all are first.
+        """
 
 
 @dataclass(frozen=True)
@@ -212,11 +221,27 @@ class Loader:
 
     def _make(self, step: int) -> Batch:
         indices = self._sampler.batch(step, self._rank, self._world_size).copy()
+        copies = self._number_copies(step, indices)
         pictures = []
         for place, index in enumerate(indices):
             indices[place], pixels = self._read_or_replace(int(index))
             pictures.append(pixels)
-        return Batch(step, indices, self._transform(pictures, indices, step))
+        return Batch(step, indices, self._transform(pictures, indices, step, copies))
+
+    def _number_copies(self, step: int, indices: IntArray) -> IntArray:
+        """(b,) int64: how often each row came before in this step, on lower ranks too.
+
+        So the two appearances of a row differ also where two ranks have one each, and the pictures of a step stay the
+        same for any number of ranks.
+        """
+        seen = Counter[int]()
+        for rank in range(self._rank):
+            seen.update(self._sampler.batch(step, rank, self._world_size).tolist())
+        copies = np.empty(len(indices), np.int64)
+        for place, index in enumerate(indices.tolist()):
+            copies[place] = seen[index]
+            seen[index] += 1
+        return copies
 
     def _read_or_replace(self, index: int) -> tuple[int, PixelArray]:
         candidate = index

@@ -101,6 +101,18 @@ def damaged(table, tmp_path):
     return PictureTable(PictureFiles(tmp_path, [f"{n}.png" for n in range(COUNT)]), {})
 
 
+def test_copies_of_a_row_differ_between_ranks_too(table: PictureTable) -> None:
+    """One picture four times in a step: four different changes, the same four for one rank, two and four."""
+    sampler = ClassBalancedSampler([0] + [-1] * (COUNT - 1), 1, 4)
+    [alone] = take(Loader(table, sampler, augment()), 1)
+    assert len(torch.unique(alone.pictures.flatten(1), dim=0)) == 4
+    for world_size in (2, 4):
+        ranks = [
+            take(Loader(table, sampler, augment(), rank=r, world_size=world_size), 1)[0] for r in range(world_size)
+        ]
+        assert torch.equal(torch.cat([each.pictures for each in ranks]), alone.pictures)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_unreadable_pictures_are_replaced_the_same_way_counted_and_named(damaged, workers):
     sampler = ShuffledSampler(COUNT, COUNT)
