@@ -74,6 +74,11 @@ class Progress:
             self._stream.write("\n")
             self._stream.flush()
 
+    def say(self, text: str) -> None:
+        """Write lines that stay, above the moving one."""
+        self._stream.write(("\r\x1b[2K" if self._moving else "") + text + "\n")
+        self._stream.flush()
+
     @property
     def elapsed_s(self) -> float:
         """Seconds since the start."""

@@ -31,6 +31,7 @@ COMMANDS = {
     "snapshot": "save an index to a snapshot, list or delete snapshots",
     "restore": "load a snapshot into a new index",
     "eval": "measure how good retrieval is",
+    "train": "train a model on your own pictures",
 }
 EXAMPLES = """examples:
   bowerbird up                                   start the services
