@@ -32,6 +32,7 @@ COMMANDS = {
     "restore": "load a snapshot into a new index",
     "eval": "measure how good retrieval is",
     "train": "train a model on your own pictures",
+    "export": "put a trained model into the zoo",
 }
 EXAMPLES = """examples:
   bowerbird up                                   start the services

@@ -1,0 +1,147 @@
+"""Pictures that did not train a model, with their labels, to calibrate its heads and to compare its forms on.
+
+Legend: M pictures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bowerbird import images
+from bowerbird.errors import BowerbirdError, ConfigInvalid
+from bowerbird.models.preprocessing import make_batch
+from bowerbird.models.zoo import InputSpec
+from bowerbird.training.dataset import PictureTable
+
+from .model import ModelConfig
+
+RECORDS_FILE = "pictures.jsonl"  # beside the pictures of a corpus: source and licence of each
+TRAINED_SPLIT, HELD_OUT_SPLIT = "train", "validation"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Held-out pictures as the model takes them.
+
+    Attributes:
+        pictures: (M, 3, H, W) float32, normalised.
+        labels: by column, the labels of each.
+    """
+
+    pictures: npt.NDArray[np.float32]
+    labels: Mapping[str, list[list[str]]]
+
+
+@dataclass(frozen=True)
+class TablePlace:
+    """Where a run's table is, as its configuration says; empty columns are not there."""
+
+    table: Path
+    root: Path
+    picture_column: str
+    split_column: str
+
+    @classmethod
+    def from_run(cls, config: Mapping[str, Any], table: Path | None = None) -> TablePlace:
+        """Out of the configuration that a run wrote.
+
+        Args:
+            table: that stands in for the run's own.
+        Raises:
+            ConfigInvalid: there is no such section.
+        """
+        try:
+            data = config["data"]
+            path = table or Path(data["table"])
+            root = Path(data.get("root") or ".")
+            return cls(
+                path,
+                path.parent if root == Path() else root,
+                str(data.get("picture_column", "picture")),
+                str(data.get("split_column", "split")),
+            )
+        except (KeyError, TypeError) as error:
+            raise ConfigInvalid(f"the run's config.json does not say where its table is: {error}") from error
+
+    def read(self, columns: Sequence[str]) -> PictureTable:
+        """The table with these columns and the split. Raises ArgumentInvalid as `PictureTable.from_file`."""
+        wanted = sorted({*columns, self.split_column} - {""})
+        return PictureTable.from_file(self.table, root=self.root, picture_column=self.picture_column, columns=wanted)
+
+
+def read_examples(place: TablePlace, config: ModelConfig, *, limit: int) -> Examples:
+    """The held-out pictures of a table, at most `limit`, spread evenly.
+
+    Raises:
+        ConfigInvalid: there are none that can be read.
+    """
+    columns = sorted({task.column for task in config.tasks})
+    table = place.read(columns)
+    rows = find_rows(table, place, HELD_OUT_SPLIT)
+    if len(rows) > limit:
+        rows = rows[np.linspace(0, len(rows) - 1, limit).astype(np.int64)]
+    height, width = config.backbone.image_size
+    spec = InputSpec(width, height, "rgb", config.mean, config.std)
+    kept, batches = [], []
+    for row in rows.tolist():
+        try:
+            pixels = images.decode(table.read(row), min_side=max(height, width)).pixels
+        except BowerbirdError:
+            continue
+        kept.append(row)
+        batches.append(make_batch([pixels], spec))
+    if not kept:
+        raise ConfigInvalid(
+            f"{place.table} has no picture in the split {HELD_OUT_SPLIT!r} that can be read; name another table with "
+            "--table, or leave the scores as they are with --no-calibration"
+        )
+    labels = {column: [_as_list(table.column(column)[row]) for row in kept] for column in columns}
+    return Examples(np.concatenate(batches), labels)
+
+
+def find_rows(table: PictureTable, place: TablePlace, split: str) -> npt.NDArray[np.int64]:
+    """Rows of a split; without a split column every picture trains."""
+    if not place.split_column:
+        return np.arange(len(table) if split == TRAINED_SPLIT else 0)
+    return np.flatnonzero(np.array([value == split for value in table.column(place.split_column)], bool))
+
+
+def find_sources(place: TablePlace) -> dict[str, str]:
+    """Licence by source of the training pictures, as the corpus beside them records it; empty if it does not.
+
+    Raises:
+        ConfigInvalid: it records some of them only.
+    """
+    records = place.root / RECORDS_FILE
+    if not records.is_file():
+        return {}
+    known = {}
+    for line in records.read_text().splitlines():
+        record = json.loads(line)
+        known[record["path"]] = (str(record.get("source", "")), str(record.get("licence", "")))
+    table = place.read([])
+    names = table.paths
+    counts = Counter(known.get(names[row], ("", "")) for row in find_rows(table, place, TRAINED_SPLIT).tolist())
+    if unknown := sum(count for (source, licence), count in counts.items() if not (source and licence)):
+        raise ConfigInvalid(
+            f"{unknown:,} training pictures have no source and licence in {records}; say with --training-data "
+            "SOURCE=LICENCE what the model learned from"
+        )
+    licences: dict[str, set[str]] = {}
+    for source, licence in counts:
+        licences.setdefault(source, set()).add(licence)
+    return {source: " / ".join(sorted(found)) for source, found in sorted(licences.items())}
+
+
+def _as_list(value: object) -> list[str]:
+    if value is None or value == "":
+        return []
+    return [str(each) for each in value] if isinstance(value, list) else [str(value)]
