@@ -153,8 +153,9 @@ def _find_grid(count: int, others: tuple[int, ...], expected: tuple[int, int] | 
         if side * side == count - number:
             return number, (side, side)
     raise ArgumentInvalid(
-        f"the checkpoint has {count} positions, neither a square of patches nor the grid of the network; "
-        "give the network the image_size that the checkpoint was trained with"
+        f"the checkpoint has {count} positions, neither a square of patches nor the grid of the network; give the "
+        "network the image_size that it was trained with. Where a network has other learned tokens than a class token "
+        "and registers, it is not of ours"
     )
 
 

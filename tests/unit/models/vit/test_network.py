@@ -176,3 +176,34 @@ def test_onnx_gives_the_same_for_any_batch_and_size(name: str, tmp_path: Path) -
         with torch.inference_mode():
             expected = network(inputs).numpy()
         np.testing.assert_allclose(session.run(None, {"pictures": inputs.numpy()})[0], expected, atol=2e-5)
+
+
+def test_it_compiles_whole() -> None:
+    """torch.compile takes it without a break, at more than one size, and gives the same values and gradients."""
+    config = replace(SMALL, registers=1, layer_scale=0.1)
+    plain, compiled = build(config), build(config)
+    run = torch.compile(compiled, backend="aot_eager", fullgraph=True)
+
+    for size in ((32, 48), (48, 24)):
+        batch = pictures(2, 3, *size)
+        expected, got = plain(batch), run(batch)
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+        expected.square().sum().backward()
+        got.square().sum().backward()
+    for (name, one), other in zip(plain.named_parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, atol=1e-3, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("stem", ["patch", "conv", "efficientnet-lite0"])
+def test_bfloat16_stays_near(stem: str) -> None:
+    """Under autocast to bfloat16, whose numbers have 8 bits, the vector keeps its direction to a cosine of 0.999."""
+    network = build(VitConfig.from_dict({**SMALL.to_dict(), "stem": stem}))
+    batch = pictures(2, 3, 48, 24).contiguous(memory_format=torch.channels_last)
+
+    with torch.inference_mode():
+        expected = network(batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            got = network(batch)
+
+    assert torch.cosine_similarity(got.float(), expected).min() > 0.999
+    assert not torch.equal(got.float(), expected)
