@@ -3,6 +3,10 @@
 The batch of a step depends on (table, sampler, transform, step) alone: workers change when it is made, never what is in
 it. A batch is the unit of work, since a transform is cheapest on many pictures at once.
 
+Workers are threads, not processes: reading, decoding and tensor operations run with the interpreter released, the cache
+of decoded pictures is one and not one a worker, batches need no copy, and nothing has to be started or can be killed
+apart from the whole (`benchmarks/bench_loader.py` has processes beside them).
+
 Legend: b pictures of a batch, H and W their size.
 """
 
@@ -87,7 +91,7 @@ class LoaderStats:
 
     Attributes:
         pictures: delivered.
-        seconds: since the first batch was asked for.
+        seconds: since the first batch was asked for, until now or the closing.
         starved_seconds: of those, how long the consumer waited for a batch.
         num_faults: pictures of the table that could not be read and were replaced.
         faults: the first of them.
@@ -163,14 +167,15 @@ class Loader:
         self._pending: deque[Future[Batch]] = deque()
         self._ahead = workers * prefetch
         self._pool = _start_workers(workers) if workers else None
-        self._closed = False
         self._started: float | None = None
+        self._ended: float | None = None
 
     @property
     def stats(self) -> LoaderStats:
         """A copy of the figures so far."""
         with self._lock:
-            seconds = time.perf_counter() - self._started if self._started is not None else 0.0
+            now = time.perf_counter() if self._ended is None else self._ended
+            seconds = now - self._started if self._started is not None else 0.0
             mine = self._stats
             return LoaderStats(mine.pictures, seconds, mine.starved_seconds, mine.num_faults, list(mine.faults))
 
@@ -183,7 +188,7 @@ class Loader:
         Raises:
             BowerbirdError: a picture cannot be read and `on_fault` is `fail`, or hardly any picture can.
         """
-        if self._closed:
+        if self._ended is not None:
             raise StopIteration
         asked = time.perf_counter()
         self._started = asked if self._started is None else self._started
@@ -195,7 +200,7 @@ class Loader:
 
     def close(self) -> None:
         """Stop the workers; batches that were made and not taken are dropped."""
-        self._closed = True
+        self._ended = time.perf_counter() if self._ended is None else self._ended
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._pending.clear()

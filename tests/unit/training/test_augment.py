@@ -7,7 +7,8 @@ torch = pytest.importorskip("torch")
 
 from bowerbird import native  # noqa: E402
 from bowerbird.errors import ConfigInvalid  # noqa: E402
-from bowerbird.training.augment import LUMA, PRESETS, Augment, AugmentConfig, Evaluate  # noqa: E402
+from bowerbird.training.augment import PRESETS, Augment, AugmentConfig, Evaluate  # noqa: E402
+from bowerbird.training.augment.changes import LUMA  # noqa: E402
 
 UNIT = {"mean": (0.0,) * 3, "std": (255.0,) * 3}  # the output is then the picture itself, 0 to 1
 COUNT, SIDE = 64, 24

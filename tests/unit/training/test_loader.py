@@ -1,7 +1,11 @@
 """The loader: the same batches whatever the workers, resumable, honest about unreadable pictures, closed cleanly."""
 
 import io
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -147,6 +151,8 @@ def test_stats_count_what_was_delivered_and_waited_for(table):
     assert 0 < stats.starved_seconds <= stats.seconds
     assert 0 < stats.starvation <= 1
     assert stats.pictures_per_second > 0
+    time.sleep(0.01)
+    assert loader.stats == stats  # closed: the clock stands
 
 
 def test_closing_stops_the_threads_and_ends_the_iteration(table):
@@ -166,6 +172,66 @@ def test_an_interrupt_leaves_no_thread_behind(table):
         next(loader)
         raise KeyboardInterrupt
     assert threading.active_count() == before
+
+
+class FailsAtStep(Evaluate):
+    """A transform that breaks at one step."""
+
+    def __call__(self, pictures, indices, step):
+        if step == 2:
+            raise ValueError("broken at step 2")
+        return super().__call__(pictures, indices, step)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_breaks_in_a_worker_breaks_its_step_and_none_before(table, workers):
+    transform = FailsAtStep(16, mean=MEAN, std=STD)
+    with Loader(table, ShuffledSampler(COUNT, 8), transform, workers=workers) as loader:
+        assert [next(loader).step for _ in range(2)] == [0, 1]
+        for _ in range(2):  # asking again does not skip it
+            with pytest.raises(ValueError, match="broken at step 2"):
+                next(loader)
+
+
+def test_the_threads_of_torch_stay_those_of_the_caller(table):
+    before = torch.get_num_threads()
+    with Loader(table, ShuffledSampler(COUNT, 8), augment(), workers=2) as loader:
+        next(loader)
+        assert torch.get_num_threads() == before
+        later = []
+        thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert later == [before]
+
+
+INTERRUPTED = """
+import sys
+import numpy as np
+from bowerbird.training.loader import Loader
+from bowerbird.training.augment import Evaluate
+from bowerbird.training.dataset import PictureFiles, PictureTable
+from bowerbird.training.sampler import ShuffledSampler
+from pathlib import Path
+
+table = PictureTable(PictureFiles(Path(sys.argv[1]), [f"{n}.png" for n in range(30)]), {})
+loader = Loader(table, ShuffledSampler(30, 8), Evaluate(16, mean=(0,) * 3, std=(1,) * 3), workers=2)
+for batch in loader:  # never closed: the program just ends
+    if batch.step == 3:
+        print("running", flush=True)
+"""
+
+
+def test_a_program_that_is_interrupted_ends_at_once(table):
+    root = table._pictures.root
+    program = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(root)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stdout.readline() == "running\n"
+    program.send_signal(signal.SIGINT)
+    _, errors = program.communicate(timeout=60)
+    assert program.returncode == -signal.SIGINT
+    assert errors.strip().endswith("KeyboardInterrupt")
 
 
 @pytest.mark.parametrize(
