@@ -177,10 +177,10 @@ def test_an_interrupt_leaves_no_thread_behind(table):
 class FailsAtStep(Evaluate):
     """A transform that breaks at one step."""
 
-    def __call__(self, pictures, indices, step):
+    def __call__(self, pictures, indices, step, copies=None):
         if step == 2:
             raise ValueError("broken at step 2")
-        return super().__call__(pictures, indices, step)
+        return super().__call__(pictures, indices, step, copies)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
