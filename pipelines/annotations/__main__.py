@@ -96,7 +96,9 @@ def _run_apply(options: argparse.Namespace, counts: Counter[str]) -> None:
         _make_detector(options, dictionary.languages),
         options.out,
         applying.ApplyOptions(
-            AggregateOptions(options.combination, options.min_score, options.max_terms), options.labels
+            AggregateOptions(options.combination, options.min_score, options.max_terms),
+            options.labels,
+            tuple(options.terms_in),
         ),
         counts,
         progress=lambda done, total: print(f"part {done} of {total}", file=sys.stderr),
@@ -200,6 +202,7 @@ def _add_apply(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--combination", choices=("max", "mean", "noisy-or"), default="max", help="of copies (%(default)s)"
     )
+    parser.add_argument("--terms-in", type=_split, default=[], help="languages whose terms are written, e.g. en (all)")
     parser.add_argument(
         "--labels",
         choices=("confirm", "hide"),

@@ -57,11 +57,13 @@ class ApplyOptions:
         aggregate: how copies are put together and what is kept of a picture.
         labels: `confirm`: a term that a label field of the scorer says gets the score 1, which is what the score
             means; `hide`: label fields are not looked at.
+        languages: only terms of these are written; empty: of all.
         part_bytes: of the table of texts in one part.
     """
 
     aggregate: AggregateOptions = dataclasses.field(default_factory=AggregateOptions)
     labels: Literal["confirm", "hide"] = "confirm"
+    languages: tuple[str, ...] = ()
     part_bytes: int = PART_BYTES
 
 
@@ -85,6 +87,8 @@ class Annotator:
         self._scorer = scorer
         self._detector = detector
         self._options = options
+        wanted = options.languages or dictionary.languages
+        self._is_wanted = [term.language in wanted for term in dictionary.terms]
 
     def annotate(self, records: Iterable[list[TextRow]]) -> list[list[Annotation]]:
         """Annotations of each record, in one call of the trees."""
@@ -108,7 +112,7 @@ class Annotator:
                 for (term, one), score in zip(evidence.items(), part, strict=True)
             }
             self._confirm(rows, annotations)
-            found.append(list(annotations.values()))
+            found.append([one for term, one in annotations.items() if self._is_wanted[term]])
         return found
 
     def _confirm(self, rows: list[TextRow], annotations: dict[int, Annotation]) -> None:

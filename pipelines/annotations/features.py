@@ -74,14 +74,14 @@ def collect_evidence(
         rows: its texts.
         matcher: of the dictionary.
         detector: for texts that declare no language.
-        hidden: segments, as keys of their words, that are taken out of the texts first.
+        hidden: segments, as words or as keys of these, that are taken out of the texts first.
     """
     evidence: Evidence = {}
     for row in rows:
         language = detector.resolve(row.text, row.language, row.field)
         segments = segment(row.text)
         if hidden:
-            segments = [words for words in segments if find_key(words, language) not in hidden]
+            segments = [words for words in segments if not {words, find_key(words, language)} & hidden]
         length = sum(map(len, segments))
         for match in matcher.match_segments(segments, language):
             seen = evidence.setdefault(match.term, TermEvidence())

@@ -161,12 +161,14 @@ class _PictureJudge:
         return self._maker.make(evidence)[np.array(kept)], labels, languages
 
     def _list_segments(self, rows: list[TextRow]) -> frozenset[tuple[str, ...]]:
-        """Keys of the segments of the labels."""
-        return frozenset(
-            find_key(words, self._detector.resolve(row.text, row.language, row.field))
-            for row in rows
-            for words in segment(row.text)
-        )
+        """Segments of the labels and whole labels, as words and as keys of these."""
+        hidden: set[tuple[str, ...]] = set()
+        for row in rows:
+            language = self._detector.resolve(row.text, row.language, row.field)
+            segments = segment(row.text)
+            for words in (*segments, tuple(word for part in segments for word in part)):
+                hidden |= {words, find_key(words, language)}
+        return frozenset(hidden)
 
 
 def train(judged: Judged, features: Sequence[str], kinds: Sequence[str], options: ScorerOptions) -> Scorer:

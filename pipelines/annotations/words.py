@@ -30,7 +30,8 @@ _UNSPACED = (
 _APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ‛`´＇ꞌ", "'") | dict.fromkeys("-‐‑‒_", " "))
 _POSSESSIVE = re.compile(r"(?<=\w)'s\b")
 _BREAK = re.compile(r"[,;:|/•·\n\r\t!?。、，；：！？؛،।]+|\.(?=\s|$)|\s[–—/-]\s")
-_IDENTIFIER = re.compile(r"0x[0-9a-f]+$|(?=.*[^\W\d_])(?:.*\d){3}")  # 0x8589f20, img20140312
+_IDENTIFIER = re.compile(r"(?=.*[^\W\d_])(?:.*\d){3}")  # img20140312
+_ADDRESS = re.compile(r"0x[0-9a-f]+")  # in memory: what a program prints for want of a word, as in `HASH(0x8589f20)`
 # Articles, prepositions and conjunctions: closed classes of words, which name nothing that a picture shows.
 _FUNCTION_WORDS = {
     language: frozenset(words.split())
@@ -48,7 +49,7 @@ _FUNCTION_WORDS = {
         "ru": "в на с и из у к по за от для или",
     }.items()
 }
-_CAPITAL_NOUNS = {"de", "lb"}  # word lists tell nouns by their capital, which casefolding took; most terms are nouns
+_CAPITAL_NOUNS = {"de", "lb"}  # their word lists tell `Häuser` (houses) from `häuser` (of `hausen`) by the capital
 _FORM_OF_ITS_OWN = {"en": re.compile(r"(?:ing|ed)$")}
 
 
@@ -59,10 +60,10 @@ def normalise(text: str) -> str:
 
 
 def segment(text: str) -> list[tuple[str, ...]]:
-    """Words of each segment of a raw text, normalised; segments without words are left out."""
+    """Words of each segment of a raw text, normalised; segments without words or of a machine are left out."""
     # A break is looked for before hyphens turn into spaces: ` - ` separates, `t-shirt` does not.
     parts = (_word_pattern().findall(normalise(part)) for part in _BREAK.split(text))
-    return [tuple(words) for words in parts if words]
+    return [tuple(words) for words in parts if words and not any(map(_ADDRESS.fullmatch, words))]
 
 
 def join(words: tuple[str, ...]) -> str:
@@ -110,9 +111,11 @@ def _find_lemma(word: str, language: str) -> str:
     own = _FORM_OF_ITS_OWN.get(language)
     if language not in SUPPORTED_LANGUAGES or len(word) < 3 or (own is not None and own.search(word)):
         return word
-    if language in _CAPITAL_NOUNS:
-        word = word.capitalize()
-    return _load_lemmatizer().lemmatize(word, lang=language).casefold()
+    lemmatizer = _load_lemmatizer()
+    lemma = lemmatizer.lemmatize(word, lang=language)
+    if language in _CAPITAL_NOUNS and lemma != word:
+        lemma = lemmatizer.lemmatize(word.capitalize(), lang=language)
+    return lemma.casefold()
 
 
 @cache

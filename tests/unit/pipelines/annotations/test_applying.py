@@ -159,6 +159,12 @@ def test_a_text_in_an_unknown_language_is_matched_all_the_same(annotate):
     assert [row["term"] for row in rows] == ["boat"]
 
 
+def test_terms_of_other_languages_are_left_out_when_asked(annotate):
+    rows = [TextRow("p", "title", "boat, cat", "en")]
+    assert len(annotate(rows, languages=("en",))[0]) == 2
+    assert annotate(rows, languages=("de",))[0] == []
+
+
 def test_the_metadata_say_what_the_table_is_made_of(annotate, tmp_path, scorer):
     annotate()
     metadata = json.loads(pq.read_schema(tmp_path / "out.parquet").metadata[b"bowerbird"])

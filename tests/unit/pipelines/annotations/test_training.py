@@ -43,6 +43,13 @@ def test_a_segment_that_repeats_the_label_is_no_evidence(english):
     assert judged.table[2, names.index("count")] == 1
 
 
+def test_a_segment_that_repeats_a_label_of_several_segments_is_no_evidence(english):
+    rows = [TextRow("p", "title", "boat: cat, dog", "en"), TextRow("p", "tags", "Boat cat dogs, dog cat", "en")]
+    judged, names, _ = judge_rows(rows, english)
+    assert judged.labels.tolist() == [1, 1]
+    assert judged.table[:, names.index("count")].tolist() == [1, 1]
+
+
 def test_silent_labels_judge_nothing(english):
     counts = Counter()
     rows = [TextRow("p", "title", "img 7", "en"), TextRow("p", "tags", "cat", "en")]
