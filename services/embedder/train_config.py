@@ -223,7 +223,9 @@ class TrainConfig:
     Attributes:
         backbone: the Vision Transformer of section [model]: `preset` and any of its keys.
         dimension: of the embedding, and bits of its code; also of section [model].
-        init: weights to start the backbone from, a safetensors file or the directory of another run; likewise.
+        init: weights to start the backbone from, a safetensors file or the directory of another run; likewise. Where
+            it is empty, the stem "efficientnet-lite0" starts from the zoo's network; its own pictures are
+            (pixel - 127) / 128.
         augmentation: `preset` (none, light, strong) and changes of it.
     """
 
