@@ -34,7 +34,8 @@ class DataConfig:
     """Section [data].
 
     Attributes:
-        table: Parquet, JSON lines or CSV file with a row a picture; relative to where the command runs.
+        table: Parquet, JSON lines or CSV file with a row a picture, a tar shard or a folder of them; relative to where
+            the command runs.
         root: of the pictures' paths; empty: the table's folder.
         picture_column: holds the paths.
         split_column: says `train`, `validation` or `test`; empty: every picture trains.
