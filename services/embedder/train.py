@@ -26,9 +26,7 @@ import torch
 
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.checkpoints import load_backbone, read_tensors
-from bowerbird.models.efficientnet import load_zoo_weights
 from bowerbird.models.threads import cpu_budget
-from bowerbird.models.vit import HybridStem
 from bowerbird.progress import Progress
 from bowerbird.training import plots, state
 from bowerbird.training.augment import Augment, AugmentConfig
@@ -107,6 +105,21 @@ class Run:
 
     def run(self, stop: StopSignal, *, resume: bool) -> int:
         """Exit code of training to the end, or until stopped."""
+        self.prepare(resume=resume)
+        with self.open_loader() as loader:
+            while self.learner.step < self.config.optimizer.steps:
+                code = self.advance(loader, stop)
+                if code is not None:
+                    return code
+        self._save()
+        if self.rank.is_main:
+            self._progress.finish()
+            self._draw()
+        self._say(f"done: {self.directory.model}{list_measures(self._measures)}")
+        return EXIT_OK
+
+    def prepare(self, *, resume: bool) -> None:
+        """Read the table, make the network, and go back to the state that is to be resumed."""
         latest = self.directory.open(resume=resume)
         _set_threads(self.config)
         self.data = read_training_set(self.config)
@@ -119,9 +132,40 @@ class Run:
             self._choose_precision()
         else:
             self._restore(latest)
+        options = self.config.optimizer
+        total, done = (steps * options.batch_size for steps in (options.steps, self.learner.step))
         self._say(f"step {self.learner.step:,}, {_name_of(self.learner.dtype)} on {self.rank.device}")
-        with self._open_loader() as loader:
-            return self._learn(loader, stop)
+        self._progress = Progress(total, "pictures", done=done)
+
+    def open_loader(self) -> Loader:
+        """The batches that are still to come."""
+        data = self.config.data
+        changes = dict(self.config.augmentation)
+        augmentation = AugmentConfig.from_preset(changes.pop("preset", "light"), **changes)
+        size = self.config.backbone.image_size
+        return Loader(
+            self.data.table,
+            self.data.sampler,
+            Augment(size, augmentation, mean=data.mean, std=data.std, seed=self.config.seed),
+            workers=data.workers,
+            start_step=self.learner.step,
+            rank=self.rank.rank,
+            world_size=self.rank.world_size,
+            cache_bytes=data.cache_mib * 2**20,
+        )
+
+    def advance(self, loader: Loader, stop: StopSignal) -> int | None:
+        """Take one step and what is due after it; the exit code if that is the end of the run."""
+        batch = next(loader)
+        everyone = self.data.sampler.batch(batch.step)
+        try:
+            step = self.learner.take_step(batch, everyone, flag=bool(stop.number))
+        except NotFinite:
+            return self._give_up(everyone)
+        if self.rank.is_main:
+            self._log(step, loader.stats)
+        self._validate_and_save()
+        return self._stop(stop) if step.flags else None
 
     def _make_learner(self) -> Learner:
         config, data = self.config, self.data
@@ -130,9 +174,6 @@ class Run:
         model = MultiTaskEmbedder(description, seed=config.seed)
         if config.init:
             _load_weights(model, Path(config.init), say=self._say)
-        elif isinstance(model.backbone.stem, HybridStem):
-            load_zoo_weights(model.backbone.stem.features)
-            self._say("the stem starts from the weights of the zoo's efficientnet-lite0")
         distiller = None
         if config.distill.teacher:
             distiller = Distiller(config.dimension, self._read_teacher()).to(self.rank.device)
@@ -155,52 +196,13 @@ class Run:
         pictures = torch.zeros(min(size, 32), 3, *self.config.backbone.image_size, device=self.rank.device)
         self.learner.choose_precision(pictures)
 
-    def _open_loader(self) -> Loader:
-        data = self.config.data
-        changes = dict(self.config.augmentation)
-        augmentation = AugmentConfig.from_preset(changes.pop("preset", "light"), **changes)
-        size = self.config.backbone.image_size
-        return Loader(
-            self.data.table,
-            self.data.sampler,
-            Augment(size, augmentation, mean=data.mean, std=data.std, seed=self.config.seed),
-            workers=data.workers,
-            start_step=self.learner.step,
-            rank=self.rank.rank,
-            world_size=self.rank.world_size,
-            cache_bytes=data.cache_mib * 2**20,
-        )
-
-    def _learn(self, loader: Loader, stop: StopSignal) -> int:
-        options = self.config.optimizer
-        total, done = options.steps * options.batch_size, self.learner.step * options.batch_size
-        self._progress = Progress(total, "pictures", done=done)
-        while self.learner.step < options.steps:
-            batch = next(loader)
-            everyone = self.data.sampler.batch(batch.step)
-            try:
-                step = self.learner.take_step(batch, everyone, flag=bool(stop.number))
-            except NotFinite:
-                return self._give_up(everyone)
-            if self.rank.is_main:
-                self._log(step, loader.stats)
-            self._validate_and_save()
-            if step.flags:
-                return self._stop(stop)
-        self._save()
-        if self.rank.is_main:
-            self._progress.finish()
-            self._draw()
-        self._say(f"done: {self.directory.model}{list_measures(self._measures)}")
-        return EXIT_OK
-
     def _log(self, step: StepReport, stats: LoaderStats) -> None:
         options, taken = self.config.optimizer, self.learner.step
         self._means.add(step)
         loss = sum(step.losses.values())
         self._progress.note = f"step {taken:,}  loss {loss:.3f}  {stats.starvation:.0%} waiting for data"
         self._progress.advance(options.batch_size)
-        if taken % options.log_every == 0:
+        if taken % options.log_every == 0 or taken == options.steps:
             figures = {
                 "learning_rate": max(group["lr"] for group in self.learner.optimizer.param_groups),
                 "pictures_per_s": round(self._progress.rate, 1),

@@ -24,7 +24,6 @@ from bowerbird.training.sampler import (
     SubsetSampler,
     repeat_factors,
 )
-from bowerbird.training.shards import open_table
 
 from .model import TaskSpec
 from .targets import Targets, build_vocabulary, encode, read_lists
@@ -82,7 +81,7 @@ def read_training_set(config: TrainConfig) -> TrainingSet:
 def _read_table(config: TrainConfig) -> PictureTable:
     data = config.data
     columns = {task.column or task.name for task in config.tasks} | {task.weights for task in config.tasks}
-    return open_table(
+    return PictureTable.from_file(
         data.table,
         root=None if data.root == UNSET else data.root,
         picture_column=data.picture_column,

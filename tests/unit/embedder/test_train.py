@@ -17,7 +17,6 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file  # noqa: E402
 
-from bowerbird.models.efficientnet import EfficientNetStages, load_zoo_weights  # noqa: E402
 from services.embedder.model import METADATA_KEY, ModelConfig  # noqa: E402
 from services.embedder.train import main  # noqa: E402
 from tests.unit.embedder.tiny_training import write_corpus  # noqa: E402
@@ -160,6 +159,20 @@ def test_two_ranks_learn_what_one_learns(config: Path) -> None:
     assert train(config, "--output", str(two), "--resume", *longer) == 0
 
 
+def test_a_sampled_head_moves_between_numbers_of_ranks(config: Path) -> None:
+    """Its rows are spread over two ranks, and one goes on with all of them; a rank without labels hinders none."""
+    sampled = ("--set", "task.words.sample_rate=0.6", "--set", "validation.every=0")
+    process = start(config, "--processes", "2", "--set", "optimizer.steps=4", *sampled)
+    _, report = process.communicate(timeout=120)
+    assert process.returncode == 0, report
+    run = config.parent / "run"
+    shards = sorted(path.name for path in (run / "states/step-00000004/model.heads.words").iterdir())
+    assert len(shards) == 2
+    assert train(config, "--resume", "--set", "optimizer.steps=6", *sampled) == 0
+    assert len(list((run / "states/step-00000006/model.heads.words").iterdir())) == 1
+    assert not any("words" in key for key in load_file(run / "model.safetensors"))
+
+
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_good_state(
     config: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -225,18 +238,6 @@ def test_starting_from_another_run_takes_its_backbone(config: Path, capfd: pytes
     old, new = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     backbone = [key for key in old if key.startswith("backbone.")]
     assert backbone and all(torch.equal(old[key], new[key]) for key in backbone)
-
-
-def test_a_hybrid_stem_starts_from_the_zoo(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Unless it is told otherwise, the front of the open CNN brings its weights; the run says so."""
-    frozen = ("--set", "optimizer.backbone_rate=0", "--set", "optimizer.steps=1", "--set", "optimizer.ema=0")
-    assert train(config, "--set", "model.stem=efficientnet-lite0", *frozen) == 0
-    assert "the stem starts from the weights of the zoo's efficientnet-lite0" in capfd.readouterr().err
-    weights = load_file(config.parent / "run" / "model.safetensors")
-    published = EfficientNetStages(8)
-    load_zoo_weights(published)
-    stem = {name: weights[f"backbone.stem.features.{name}"] for name in published.state_dict()}
-    assert_same(stem, published.state_dict())
 
 
 def test_micro_batches_change_nothing_but_rounding(config: Path) -> None:
