@@ -23,7 +23,7 @@ from bowerbird.training.dataset import PictureTable
 
 from .model import ModelConfig
 
-RECORDS_FILE = "pictures.jsonl"  # beside the pictures of a corpus: source and licence of each
+RECORD_FILES = ("pictures.jsonl", "tones.jsonl")  # beside the pictures of a corpus: source and licence of each
 TRAINED_SPLIT, HELD_OUT_SPLIT = "train", "validation"
 
 
@@ -120,19 +120,20 @@ def find_sources(place: TablePlace) -> dict[str, str]:
     Raises:
         ConfigInvalid: it records some of them only.
     """
-    records = place.root / RECORDS_FILE
-    if not records.is_file():
+    records = [place.root / name for name in RECORD_FILES if (place.root / name).is_file()]
+    if not records:
         return {}
     known = {}
-    for line in records.read_text().splitlines():
+    for line in (line for file in records for line in file.read_text().splitlines()):
         record = json.loads(line)
         known[record["path"]] = (str(record.get("source", "")), str(record.get("licence", "")))
     table = place.read([])
     names = table.paths
     counts = Counter(known.get(names[row], ("", "")) for row in find_rows(table, place, TRAINED_SPLIT).tolist())
     if unknown := sum(count for (source, licence), count in counts.items() if not (source and licence)):
+        places = " and ".join(map(str, records))
         raise ConfigInvalid(
-            f"{unknown:,} training pictures have no source and licence in {records}; say with --training-data "
+            f"{unknown:,} training pictures have no source and licence in {places}; say with --training-data "
             "SOURCE=LICENCE what the model learned from"
         )
     licences: dict[str, set[str]] = {}

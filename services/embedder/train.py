@@ -26,7 +26,9 @@ import torch
 
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.checkpoints import load_backbone, read_tensors
+from bowerbird.models.efficientnet import load_zoo_weights
 from bowerbird.models.threads import cpu_budget
+from bowerbird.models.vit import HybridStem
 from bowerbird.progress import Progress
 from bowerbird.training import plots, state
 from bowerbird.training.augment import Augment, AugmentConfig
@@ -174,6 +176,9 @@ class Run:
         model = MultiTaskEmbedder(description, seed=config.seed)
         if config.init:
             _load_weights(model, Path(config.init), say=self._say)
+        elif isinstance(model.backbone.stem, HybridStem):
+            load_zoo_weights(model.backbone.stem.features)
+            self._say("the stem starts from the weights of the zoo's efficientnet-lite0")
         distiller = None
         if config.distill.teacher:
             distiller = Distiller(config.dimension, self._read_teacher()).to(self.rank.device)

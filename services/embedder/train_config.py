@@ -34,7 +34,8 @@ class DataConfig:
     """Section [data].
 
     Attributes:
-        table: Parquet, JSON lines or CSV file with a row a picture; relative to where the command runs.
+        table: Parquet, JSON lines or CSV file with a row a picture, a tar shard or a folder of them; relative to where
+            the command runs.
         root: of the pictures' paths; empty: the table's folder.
         picture_column: holds the paths.
         split_column: says `train`, `validation` or `test`; empty: every picture trains.
@@ -223,7 +224,9 @@ class TrainConfig:
     Attributes:
         backbone: the Vision Transformer of section [model]: `preset` and any of its keys.
         dimension: of the embedding, and bits of its code; also of section [model].
-        init: weights to start the backbone from, a safetensors file or the directory of another run; likewise.
+        init: weights to start the backbone from, a safetensors file or the directory of another run; likewise. Where
+            it is empty, the stem "efficientnet-lite0" starts from the zoo's network; its own pictures are
+            (pixel - 127) / 128.
         augmentation: `preset` (none, light, strong) and changes of it.
     """
 

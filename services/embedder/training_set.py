@@ -24,6 +24,7 @@ from bowerbird.training.sampler import (
     SubsetSampler,
     repeat_factors,
 )
+from bowerbird.training.shards import open_table
 
 from .model import TaskSpec
 from .targets import Targets, build_vocabulary, encode, read_lists
@@ -81,7 +82,7 @@ def read_training_set(config: TrainConfig) -> TrainingSet:
 def _read_table(config: TrainConfig) -> PictureTable:
     data = config.data
     columns = {task.column or task.name for task in config.tasks} | {task.weights for task in config.tasks}
-    return PictureTable.from_file(
+    return open_table(
         data.table,
         root=None if data.root == UNSET else data.root,
         picture_column=data.picture_column,

@@ -24,6 +24,7 @@ from bowerbird.training.dataset import PICTURE_COLUMN, PictureTable
 PICTURES_PER_SHARD = 10_000
 SUFFIXES = {"jpeg": "jpg", "png": "png", "gif": "gif", "webp": "webp", "bmp": "bmp"}
 PICTURE_SUFFIXES = frozenset({*SUFFIXES.values(), "jpeg"})
+SHARD_SUFFIX = ".tar"
 INDEX_VERSION = 1
 
 
@@ -68,6 +69,32 @@ class ShardedPictures:
         if len(data) != length:
             raise ArchiveRefused(f"{path}: expected {length} bytes at {offset}, got {len(data)}; the shard was cut")
         return data
+
+
+def open_table(
+    path: Path,
+    *,
+    root: Path | None = None,
+    picture_column: str = PICTURE_COLUMN,
+    columns: Sequence[str] | None = None,
+) -> PictureTable:
+    """A table of any kind: of a file as `PictureTable.from_file`, of one shard, or of a folder of them, by name.
+
+    Args:
+        path: of a Parquet, JSONL, CSV or tar file, or of a folder with tar files in it.
+        root: see `PictureTable.from_file`; shards hold their pictures.
+        picture_column: likewise.
+        columns: likewise; of shards all are read anyway.
+    Raises:
+        ArgumentInvalid: as `PictureTable.from_file`, or a folder without shards.
+        ArchiveRefused: as `read_shards`.
+    """
+    if not path.is_dir() and path.suffix != SHARD_SUFFIX:
+        return PictureTable.from_file(path, root=root, picture_column=picture_column, columns=columns)
+    shards = sorted(path.glob(f"*{SHARD_SUFFIX}")) if path.is_dir() else [path]
+    if not shards:
+        raise ArgumentInvalid(f"expected shards (*{SHARD_SUFFIX}) in {path}, found none", field="table")
+    return read_shards(shards)
 
 
 def write_shards(

@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file  # noqa: E402
 
+from bowerbird.models.efficientnet import EfficientNetStages, load_zoo_weights  # noqa: E402
 from services.embedder.model import METADATA_KEY, ModelConfig  # noqa: E402
 from services.embedder.train import main  # noqa: E402
 from tests.unit.embedder.tiny_training import write_corpus  # noqa: E402
@@ -238,6 +239,18 @@ def test_starting_from_another_run_takes_its_backbone(config: Path, capfd: pytes
     old, new = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     backbone = [key for key in old if key.startswith("backbone.")]
     assert backbone and all(torch.equal(old[key], new[key]) for key in backbone)
+
+
+def test_a_hybrid_stem_starts_from_the_zoo(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Unless it is told otherwise, the front of the open CNN brings its weights; the run says so."""
+    frozen = ("--set", "optimizer.backbone_rate=0", "--set", "optimizer.steps=1", "--set", "optimizer.ema=0")
+    assert train(config, "--set", "model.stem=efficientnet-lite0", *frozen) == 0
+    assert "the stem starts from the weights of the zoo's efficientnet-lite0" in capfd.readouterr().err
+    weights = load_file(config.parent / "run" / "model.safetensors")
+    published = EfficientNetStages(8)
+    load_zoo_weights(published)
+    stem = {name: weights[f"backbone.stem.features.{name}"] for name in published.state_dict()}
+    assert_same(stem, published.state_dict())
 
 
 def test_micro_batches_change_nothing_but_rounding(config: Path) -> None:

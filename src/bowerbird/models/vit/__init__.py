@@ -8,5 +8,6 @@ network  the whole
 
 from bowerbird.models.vit.config import PRESETS, VitConfig
 from bowerbird.models.vit.network import Tokens, VisionTransformer, resize_positions
+from bowerbird.models.vit.stems import HybridStem
 
-__all__ = ["PRESETS", "Tokens", "VisionTransformer", "VitConfig", "resize_positions"]
+__all__ = ["PRESETS", "HybridStem", "Tokens", "VisionTransformer", "VitConfig", "resize_positions"]
