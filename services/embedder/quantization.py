@@ -108,7 +108,7 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "dynamic.onnx"
         with _quiet():
-            quantize_dynamic(model, target, per_channel=True, weight_type=QuantType.QInt8)
+            quantize_dynamic(_copy(model), target, per_channel=True, weight_type=QuantType.QInt8)
         return onnx.load(target)
 
 
@@ -118,7 +118,7 @@ def quantize_all(model: onnx.ModelProto, pictures: FloatArray) -> onnx.ModelProt
         target = Path(folder) / "static.onnx"
         with _quiet():
             quantize_static(
-                model,
+                _copy(model),
                 target,
                 _Pictures(pictures[:CALIBRATION_PICTURES]),
                 quant_format=QuantFormat.QDQ,
@@ -138,6 +138,13 @@ def measure_p_at_1(embeddings: FloatArray, labels: Sequence[object]) -> float:
     np.fill_diagonal(scores, -np.inf)
     right = numbers[scores.argmax(axis=1)] == numbers
     return float(right[asked].mean()) if asked.any() else 0.0
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The quantiser moves weights of what it is given to files."""
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    return copied
 
 
 @contextmanager

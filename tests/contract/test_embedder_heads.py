@@ -213,6 +213,7 @@ def test_a_model_without_heads_says_so(tmp_path: Path) -> None:
     ("options", "field"),
     [
         ({"top_labels": 1001}, "options.top_labels"),
+        ({"top_labels": -1}, "options.top_labels"),
         ({"min_score": -0.1}, "options.min_score"),
         ({"min_score": 1.01}, "options.min_score"),
         ({"min_score": math.nan}, "options.min_score"),

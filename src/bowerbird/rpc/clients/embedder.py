@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bowerbird.boxes import Region
-from bowerbird.errors import BowerbirdError
+from bowerbird.errors import ArgumentInvalid, BowerbirdError
 from bowerbird.rpc import wire
 from bowerbird.rpc.clients.answers import Info, ModelRef, read_info, read_model
 from bowerbird.rpc.clients.connection import Client, Connection
@@ -196,6 +196,8 @@ def _make_options(
     """None where nothing is asked beyond the defaults."""
     if not return_fields and not top_labels and min_score is None:
         return None
+    if not 0 <= top_labels < 2**32:
+        raise ArgumentInvalid(f"top_labels: expected 0 or more, got {top_labels}", field="options.top_labels")
     return embedder_pb2.EmbedOptions(return_fields=return_fields, top_labels=top_labels, min_score=min_score)
 
 
