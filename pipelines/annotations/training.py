@@ -62,11 +62,18 @@ class Judged:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Measures on the groups that were kept to examine: by name of the score, then by name of the measure."""
+    """Measures on the groups that were kept to examine.
+
+    Attributes:
+        measures: by name of the score, then by name of the measure.
+        reliability: see `measures.list_reliability`.
+        by_language: AUC by language, then by name of the score.
+        counts: of the tables and of what was examined.
+    """
 
     measures: dict[str, dict[str, Estimate]]
     reliability: list[tuple[int, float, float]]
-    by_language: dict[str, Estimate]
+    by_language: dict[str, dict[str, Estimate]]
     counts: dict[str, int]
 
 
@@ -200,13 +207,14 @@ def examine(scorer: Scorer, judged: Judged, counts: Mapping[str, int]) -> Report
     results["scorer"]["calibration error"] = measures.estimate(
         measures.measure_calibration_error, part.labels, ours, part.groups
     )
-    by_language = {}
+    by_language: dict[str, dict[str, Estimate]] = {}
     for language in sorted(set(part.languages.tolist())):
         spoken = part.languages == language
         if 0 < part.labels[spoken].sum() < spoken.sum():
-            by_language[language] = measures.estimate(
-                measures.measure_auc, part.labels[spoken], ours[spoken], part.groups[spoken]
-            )
+            by_language[language] = {
+                name: measures.estimate(measures.measure_auc, part.labels[spoken], values[spoken], part.groups[spoken])
+                for name, values in scores.items()
+            }
     examined = {
         "examined": len(part.labels),
         "examined relevant": int(part.labels.sum()),
@@ -234,7 +242,9 @@ def format_report(report: Report, scorer: Scorer) -> str:
         lines.append(f"{name:10} " + " ".join(f"{value!s:24}" for value in values.values()).rstrip())
     lines += ["", "reliability on the examined candidates", f"{'candidates':>10} {'score':>7} {'relevant':>9}"]
     lines += [f"{count:10,} {score:7.3f} {rate:9.3f}" for count, score, rate in report.reliability]
-    lines += ["", "AUC by language", *(f"  {name:8} {value}" for name, value in report.by_language.items())]
+    lines += ["", f"{'AUC':10} " + " ".join(f"{name:24}" for name in report.measures).rstrip()]
+    for language, values in report.by_language.items():
+        lines.append(f"{language:10} " + " ".join(f"{value!s:24}" for value in values.values()).rstrip())
     lines += ["", "share of the gain", *(f"  {name:18} {gain:.3f}" for name, gain in scorer.list_importances())]
     return "\n".join(lines)
 
