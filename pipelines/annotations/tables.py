@@ -88,7 +88,7 @@ def read_pictures(path: Path, counts: Counter[str]) -> dict[str, PictureRow]:
     """
     pictures: dict[str, PictureRow] = {}
     for raw in _read_rows(path, _PICTURE_COLUMNS, _ABOUT_COLUMNS, counts):
-        counts["pictures"] += 1
+        counts["rows of the table of pictures"] += 1
         values = {name: "" if value is None else str(value) for name, value in raw.items()}
         if not values["picture"]:
             counts["no picture"] += 1

@@ -2,8 +2,8 @@
 
 A candidate is a term that the evidence has. It counts as relevant if the picture's label fields say it too, in any form
 and also within a longer term. It is judged only if they say some term of its language; else they are silent, not
-against it. A segment of the evidence that repeats a label word for word is taken out first: it is the label, copied,
-and a scorer that has seen copies learns to find them instead of judging words.
+against it. A segment of the evidence that repeats a label text from end to end is taken out first: it is the label,
+copied, and a scorer that has seen copies learns to find them instead of judging words.
 
 Pictures are split by group (concept), by the same hash as everywhere: a fifth examines, a tenth calibrates, the rest
 trains. Pictures of one group with the same texts count once.
@@ -156,7 +156,7 @@ class _PictureJudge:
         if not relevant:
             self._counts["without labels"] += 1
             return None
-        evidence = collect_evidence(rows, self._matcher, self._detector, self._list_segments(label_rows))
+        evidence = collect_evidence(rows, self._matcher, self._detector, self._list_labels(label_rows))
         if not evidence:
             self._counts["without evidence"] += 1
             return None
@@ -167,14 +167,12 @@ class _PictureJudge:
         languages = [self._terms[term].language for term, keep in zip(evidence, kept, strict=True) if keep]
         return self._maker.make(evidence)[np.array(kept)], labels, languages
 
-    def _list_segments(self, rows: list[TextRow]) -> frozenset[tuple[str, ...]]:
-        """Segments of the labels and whole labels, as words and as keys of these."""
+    def _list_labels(self, rows: list[TextRow]) -> frozenset[tuple[str, ...]]:
+        """Each label text from end to end, as words and as keys of these."""
         hidden: set[tuple[str, ...]] = set()
         for row in rows:
-            language = self._detector.resolve(row.text, row.language, row.field)
-            segments = segment(row.text)
-            for words in (*segments, tuple(word for part in segments for word in part)):
-                hidden |= {words, find_key(words, language)}
+            words = tuple(word for part in segment(row.text) for word in part)
+            hidden |= {words, find_key(words, self._detector.resolve(row.text, row.language, row.field))}
         return frozenset(hidden)
 
 
