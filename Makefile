@@ -103,7 +103,7 @@ fuzz: .venv/dev ## random arguments through every kernel, for SECONDS (5; 60 at 
 wheel: .venv/build-tools ## build the wheel, install it clean, serve from it without torch and without this tree
 	bash tests/wheel/run.sh
 
-bench: .venv/bench ## benchmarks: all, or WHAT=native|native-gpu|rpc|search|embed|index|loader|search-by-image|train|vit-gpu
+bench: .venv/bench ## benchmarks: all, or WHAT=native|native-gpu|rpc|search|embed|index|sampled-softmax|loader|search-by-image|train|vit-gpu
 	$(BIN)/python -m benchmarks $(WHAT)
 
 docs: .venv/dev ## check the pages: links, commands, reasons
