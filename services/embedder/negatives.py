@@ -2,8 +2,10 @@
 
 N labels are cut into S strata, and a step draws one label out of each, uniformly: S distinct labels, label j with the
 chance q_j = 1 / (size of its stratum), exactly. Without frequencies the strata are runs of equal size; with them the
-labels are ordered by frequency and cut where each stratum has the same sum of log(1 + f), so that frequent labels,
-which are the hard negatives of most pictures, are drawn more often, and the most frequent ones always.
+labels are ordered by frequency and cut where each stratum has the same sum of log(1 + f), so that frequent labels, the
+hard negatives of most pictures, are drawn more often. That brings a draw's gradient nearer to the full one (the tests
+have both); a model trained with it was no better where the batch's own labels, which always compete, already hold the
+frequent ones (`benchmarks/bench_sampled_softmax.py` has both), so frequencies are an option and not a need.
 
 Why so, and not independent draws from a log-uniform law as word models have it (Jean et al., ACL 2015): without
 replacement no draw is wasted on a label twice; one draw a stratum has a smaller variance; q_j needs no estimate; S = N
