@@ -1,6 +1,7 @@
 """Run benchmarks, each in a process of its own: `python -m benchmarks [--quick] [--json] [NAME ...]`; none named: all.
 
-A name is `native`, `native-gpu`, `rpc`, `search`, `embed`, `index`, `sampled-softmax`, `loader`, `search-by-image`, `train` or `vit-gpu`.
+A name is `native`, `native-gpu`, `rpc`, `search`, `embed`, `index`, `sampled-softmax`, `loader`, `search-by-image`,
+`train` or `vit-gpu`.
 """
 
 from __future__ import annotations
