@@ -61,6 +61,7 @@ class TaskSpec:
         weight: of its loss in the sum.
         loss: `softmax` for metric and classes; `khot` or `sigmoid` for multilabel.
         sample_rate: share of the labels that compete in a step, in (0, 1].
+        corrected: whether the scores of a sample are corrected for its drawing (log q); False is for experiments.
     """
 
     name: str
@@ -70,6 +71,7 @@ class TaskSpec:
     weight: float = 1.0
     loss: Loss = "softmax"
     sample_rate: float = 1.0
+    corrected: bool = True
 
     def __post_init__(self) -> None:
         where = f"[[task]] {self.name}"
@@ -210,6 +212,11 @@ class MultiTaskEmbedder(nn.Module):
 def _make_head(task: TaskSpec, dimension: int, seed: int) -> nn.Module:
     if task.is_sharded:
         return ShardedSoftmax(
-            len(task.labels), dimension, sample_rate=task.sample_rate, temperature=TEMPERATURE, seed=seed
+            len(task.labels),
+            dimension,
+            sample_rate=task.sample_rate,
+            temperature=TEMPERATURE,
+            seed=seed,
+            corrected=task.corrected,
         )
     return ProxyHead(len(task.labels), dimension, bias=task.loss == "sigmoid")

@@ -183,6 +183,7 @@ class TaskConfig:
         loss: softmax; for multilabel khot or sigmoid.
         weight: of the loss in the sum.
         sample_rate: share of the labels that compete in a step.
+        corrected: False leaves the scores of a sample uncorrected for its drawing; to measure what that costs.
         per_class: pictures of each label in the task's part of a batch; 0: pictures come as they come.
         tail_threshold: labels on a smaller share of the pictures than this come more often; 0: they do not.
         balance: beta of the class-balanced loss, in [0, 1); 0: all labels count alike.
@@ -198,6 +199,7 @@ class TaskConfig:
     loss: str = ""
     weight: float = 1.0
     sample_rate: float = 1.0
+    corrected: bool = True
     per_class: int = 0
     tail_threshold: float = 0.0
     balance: float = 0.0

@@ -114,7 +114,7 @@ def _read_task(task: TaskConfig, table: PictureTable) -> tuple[TaskSpec, Targets
         raise ConfigInvalid(f"{where}: no training picture has a label of column {column!r}")
     kind: Any = task.kind
     loss: Any = task.loss or DEFAULT_LOSS[task.kind]
-    return TaskSpec(task.name, kind, labels, column, task.weight, loss, task.sample_rate), targets
+    return TaskSpec(task.name, kind, labels, column, task.weight, loss, task.sample_rate, task.corrected), targets
 
 
 def _build_sampler(config: TrainConfig, targets: dict[str, Targets]) -> Sampler:
