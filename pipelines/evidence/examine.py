@@ -54,8 +54,9 @@ class Representation:
     """What a model makes of the pictures.
 
     Attributes:
-        embeddings: (N, D) float32 before they are brought to unit length: their signs are the code.
-        scores: (N, C) float32 of each head, by task.
+        embeddings: (N, D) float32 before they are brought to unit length: their signs are the code; NaN for pictures
+            that nothing asks for.
+        scores: (N, C) float32 of each head, by task; likewise.
         classes: labels of each head, by task.
         unsigned: True where signs mean nothing (features of a network without a centred embedding); no codes then.
     """

@@ -6,9 +6,12 @@ differs is what the table is about. The served model is trained by `services/emb
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
+
+from bowerbird.errors import ArgumentInvalid
 
 SEEDS = 3
 BITS = (128, 256, 512, 1024, 2048)
@@ -32,6 +35,7 @@ class Recipe:
         finetune_steps: on the tasks; a run with several tasks takes as many more, so that each task sees as much.
         learning_rate: at the peak.
         ema: what a step keeps of the averaged weights.
+        augmentation: as section [augmentation] has it.
         per_class: pictures of a concept in a batch.
         cnn_size: side of the pictures that the CNN sees, pixels; its card says 224.
         views: augmented versions of each picture for heads on frozen features.
@@ -50,6 +54,7 @@ class Recipe:
     finetune_steps: int = 300
     learning_rate: float = 1e-3
     ema: float = 0.98
+    augmentation: Mapping[str, Any] = field(default_factory=lambda: {"preset": "strong"})
     per_class: int = 2
     cnn_size: int = 224
     views: int = 6
@@ -67,6 +72,7 @@ QUICK = Recipe(
     backbone={"preset": "vit-nano", "stem": "conv"},
     dimension=128,
     batch_size=64,
+    augmentation={"preset": "light", "flip": 0.0},
     pretrain_steps=30,
     finetune_steps=60,
     cnn_size=64,
@@ -75,3 +81,29 @@ QUICK = Recipe(
     tail=(1, 60),
     head=61,
 )
+
+
+def change(recipe: Recipe, changes: Sequence[str]) -> Recipe:
+    """The recipe with some values changed.
+
+    Args:
+        changes: `key=value` each, the value as in TOML.
+    Raises:
+        ArgumentInvalid: there is no such key, or the value is not of its kind.
+    """
+    known = {each.name: getattr(recipe, each.name) for each in fields(recipe)}
+    for one in changes:
+        key, _, text = one.partition("=")
+        if key not in known:
+            raise ArgumentInvalid(f"--set {one}: no such size; known: {', '.join(known)}")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError as error:
+            raise ArgumentInvalid(f"--set {one}: expected a value as in TOML: {error}") from error
+        old = known[key]
+        value = tuple(value) if isinstance(value, list) else float(value) if isinstance(old, float) else value
+        if not isinstance(value, Mapping if isinstance(old, Mapping) else type(old)):
+            raise ArgumentInvalid(f"--set {one}: expected something like {old!r}")
+        changed: dict[str, Any] = {key: value}
+        recipe = replace(recipe, **changed)
+    return recipe
