@@ -19,6 +19,7 @@ from benchmarks import report, vit_tensorrt
 from benchmarks.native_gpu import clock
 from bowerbird.errors import BowerbirdError
 
+DEVICE = "cuda"
 PRESET, SIDE, BATCH, SEED = "vit-b", 224, 256, 20_260
 TRAINING_BATCH = 128
 MATRIX = 8192  # side of the product whose rate is the ceiling
@@ -69,7 +70,7 @@ def infer_rows(precision: str, rounds: int, *, quick: bool) -> Iterator[report.R
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     network, config = make_network()
     torch.manual_seed(SEED)
-    pictures = torch.randn(BATCH, 3, SIDE, SIDE, device="cuda", dtype=dtype)
+    pictures = torch.randn(BATCH, 3, SIDE, SIDE, device=DEVICE, dtype=dtype)
     contenders: dict[str, Step] = {}
     absent = {}
     with torch.inference_mode():
@@ -100,12 +101,12 @@ def train_rows(rounds: int) -> Iterator[report.Row]:
     network, config = make_network()
     network.train()
     torch.manual_seed(SEED)
-    pictures = torch.randn(TRAINING_BATCH, 3, SIDE, SIDE, device="cuda")
+    pictures = torch.randn(TRAINING_BATCH, 3, SIDE, SIDE, device=DEVICE)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
     compiled = compile_network(network, quick=True)  # tuning of backward kernels takes many minutes
 
     def step() -> object:
-        with torch.autocast("cuda", torch.bfloat16):
+        with torch.autocast(DEVICE, torch.bfloat16):
             loss = compiled(pictures).float().square().mean()
         loss.backward()
         optimizer.step()
@@ -126,7 +127,7 @@ def make_network() -> tuple[Any, Any]:
 
     torch.manual_seed(SEED)
     config = VitConfig.from_dict({"preset": PRESET, "image_size": SIDE})
-    return VisionTransformer(config).cuda().eval(), config
+    return VisionTransformer(config).to(DEVICE).eval(), config
 
 
 def make_forward(network: Any, pictures: Any) -> Step:
@@ -149,7 +150,7 @@ def make_timm(ours: Any) -> Any:
 
     peer = timm.create_model("vit_base_patch16_224", num_classes=0).eval()
     load_backbone(ours, peer.state_dict())
-    return peer.cuda()
+    return peer.to(DEVICE)
 
 
 def check(name: str, step: Step, expected: Any, tolerance: float) -> None:
@@ -170,7 +171,7 @@ def measure(name: str, contenders: dict[str, Step], dtype: Any, work: int, round
     """
     import torch
 
-    left, right = (torch.randn(MATRIX, MATRIX, device="cuda", dtype=dtype) for _ in range(2))
+    left, right = (torch.randn(MATRIX, MATRIX, device=DEVICE, dtype=dtype) for _ in range(2))
     samples = clock.interleave({**contenders, "matrix": lambda: left @ right}, rounds)
     rate = 2 * MATRIX**3 / statistics.median(samples.pop("matrix"))
     for contender, seconds in samples.items():

@@ -43,3 +43,40 @@ def test_without_a_device_nothing_is_measured_and_nothing_fails(
     printed = capsys.readouterr()
     assert (printed.err if switches else printed.out) == "no CUDA device: nothing measured\n"
     assert not (printed.out if switches else printed.err)
+
+
+def test_a_small_network_goes_through_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the processor, uncompiled: outputs are compared, every contender has its row, and a missing one says why."""
+    sizes = {"DEVICE": "cpu", "PRESET": "vit-nano", "SIDE": 32, "BATCH": 8, "TRAINING_BATCH": 4, "MATRIX": 64}
+    for name, value in sizes.items():
+        monkeypatch.setattr(bench_vit_gpu, name, value)
+    monkeypatch.setattr(bench_vit_gpu, "TOLERANCE", {"bf16": 0.1, "fp16": 0.02})
+    monkeypatch.setattr(bench_vit_gpu, "compile_network", lambda network, **_: network)
+    monkeypatch.setattr(clock, "interleave", report.interleave)
+    monkeypatch.setattr(bench_vit_gpu, "make_timm", refuse)
+    monkeypatch.setattr(bench_vit_gpu.vit_tensorrt, "open_engine", refuse)
+
+    rows = list(bench_vit_gpu.rows(quick=True))
+
+    assert [(row["name"], row["contender"]) for row in rows] == [
+        *((f"infer {kind} x 8", name) for kind in ("bf16", "fp16") for name in (*MEASURED, *ABSENT)),
+        ("train bf16 x 4", "ours, compiled"),
+    ]
+    assert all(row["of_rate"] > 0 for row in rows if "skipped" not in row)
+    assert {row["skipped"] for row in rows if row["contender"] in ABSENT} == {"not installed"}
+
+
+MEASURED, ABSENT = ("ours, compiled", "ours, eager"), ("timm, compiled", "ours, TensorRT")
+
+
+def refuse(*_: object) -> None:
+    raise ImportError("not installed")
+
+
+def test_a_contender_that_computes_something_else_is_refused() -> None:
+    """Nothing is timed that is not the same network."""
+    torch.manual_seed(0)
+    right = torch.nn.functional.normalize(torch.randn(8, 16), dim=1)
+    bench_vit_gpu.check("right", lambda: 3 * right, right, 0.01)
+    with pytest.raises(AssertionError, match="wrong: differs from float32"):
+        bench_vit_gpu.check("wrong", lambda: right.flip(0), right, 0.01)
