@@ -41,7 +41,7 @@ SIZES = (64, 128)
 MODELS = {"vit-nano": 8, "vit-micro": 2}
 MEAN = STD = (127.5, 127.5, 127.5)
 ALONE_BATCHES = 8  # in one sample
-ROUNDS, QUICK_ROUNDS = 5, 2
+ROUNDS, QUICK_ROUNDS = 3, 1
 CACHE_BYTES = 1 << 30
 PEERS = ("DataLoader, a batch a call", "DataLoader, a picture a call")
 
