@@ -56,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BowerbirdError as error:
             print(f"evidence: {error.message}", file=sys.stderr)
             return EXIT_FAILED
+        except KeyboardInterrupt:  # the second Ctrl-C
+            print("evidence: broken off; the same command goes on from the last saved state", file=sys.stderr)
+            return EXIT_INTERRUPTED
         finally:
             if timer:
                 timer.cancel()

@@ -16,7 +16,7 @@ from torch.nn import functional
 IntArray = npt.NDArray[np.int64]
 
 PENALTY = 1e-3  # of the squared weights, beside the mean loss
-ITERATIONS = 200
+ITERATIONS = 100
 
 
 def fit_and_predict(
