@@ -52,6 +52,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--clusters", type=Path, help="of the annotations, as python -m pipelines.clusters writes them")
     corpus = parser.add_argument_group("of a corpus")
     corpus.add_argument("--held-out-style", default=UNSEEN_STYLE, help="never trains; default: %(default)s; '': none")
+    corpus.add_argument(
+        "--without-sources", type=_split, default=(), metavar="A,B", help="left out, for example for their licence"
+    )
     table = parser.add_argument_group("of a table")
     table.add_argument("--root", type=Path, help="of the pictures' paths; default: the folder of the table")
     table.add_argument("--picture-column", default="picture", help="default: %(default)s")
@@ -63,10 +66,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def _build(options: argparse.Namespace) -> tuple[Columns, list[str]]:
     """Columns of the table, and what is to be said about them."""
     if options.pictures.is_dir():
-        root, columns = options.pictures, read_corpus(options.pictures, held_out_style=options.held_out_style)
+        root = options.pictures
+        columns = read_corpus(root, held_out_style=options.held_out_style, without_sources=options.without_sources)
     else:
         root = options.root or options.pictures.parent
         columns = read_table(options.pictures, picture_column=options.picture_column, split_by=options.split_by)
@@ -90,6 +98,7 @@ def _list_inputs(options: argparse.Namespace) -> dict[str, Any]:
     inputs: dict[str, Any] = {"pictures": options.pictures.name}
     if options.pictures.is_dir():
         inputs["held_out_style"] = options.held_out_style
+        inputs["without_sources"] = list(options.without_sources)
     elif options.split_by:
         inputs["split_by"] = options.split_by
     if options.annotations:

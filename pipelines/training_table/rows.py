@@ -16,19 +16,26 @@ UNSEEN = "unseen-style"  # in `split`: a picture of a concept that trains, in th
 Columns = dict[str, list[Any]]  # of the same length
 
 
-def read_corpus(directory: Path, *, held_out_style: str) -> Columns:
+def read_corpus(directory: Path, *, held_out_style: str, without_sources: Sequence[str] = ()) -> Columns:
     """Columns `picture`, `style`, `concept`, `family`, `category`, `tone`, `split` and `style_split`.
 
     `tones.jsonl` is read too if it is there; `tone` is None for all other pictures. `split` is the side of the
     concept's family. What is drawn in the held-out style never trains or validates: it tests if its concept does, and
     is `unseen-style` otherwise. `style_split` forgets concepts: `test` for the held-out style, `train` for the others.
 
+    Args:
+        held_out_style: empty: none.
+        without_sources: of the manifest, whose pictures are left out.
     Raises:
-        ArgumentInvalid: this is no corpus directory, or no picture has the held-out style.
+        ArgumentInvalid: this is no corpus directory, or no picture has the held-out style or one of the sources.
     """
     records: list[PictureRecord] = [*load(directory)]
     if (directory / TONES_FILE).exists():
         records += load_tones(directory)
+    sources = {record.source for record in records}
+    if strange := sorted(set(without_sources) - sources):
+        raise ArgumentInvalid(f"sources: expected some of {', '.join(sorted(sources))}, got {', '.join(strange)}")
+    records = [record for record in records if record.source not in without_sources]
     styles = sorted({record.style for record in records})
     if held_out_style and held_out_style not in styles:
         raise ArgumentInvalid(f"held-out style: expected one of {', '.join(styles)}, got {held_out_style!r}")

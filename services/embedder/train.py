@@ -148,7 +148,14 @@ class Run:
         return Loader(
             self.data.table,
             self.data.sampler,
-            Augment(size, augmentation, mean=data.mean, std=data.std, seed=self.config.seed),
+            Augment(
+                size,
+                augmentation,
+                mean=data.mean,
+                std=data.std,
+                seed=self.config.seed,
+                keep_colour=self.data.keep_colour,
+            ),
             workers=data.workers,
             start_step=self.learner.step,
             rank=self.rank.rank,

@@ -187,6 +187,7 @@ class TaskConfig:
         per_class: pictures of each label in the task's part of a batch; 0: pictures come as they come.
         tail_threshold: labels on a smaller share of the pictures than this come more often; 0: they do not.
         balance: beta of the class-balanced loss, in [0, 1); 0: all labels count alike.
+        keep_colour: True: augmentation leaves the colours of pictures with a label of the task, which they tell, alone.
         draws: False: no part of the batch is the task's own; it learns from pictures that come for other tasks.
     """
 
@@ -203,6 +204,7 @@ class TaskConfig:
     per_class: int = 0
     tail_threshold: float = 0.0
     balance: float = 0.0
+    keep_colour: bool = False
     draws: bool = True
 
     def __post_init__(self) -> None:

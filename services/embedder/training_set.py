@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bowerbird.errors import ConfigInvalid
 from bowerbird.training.augment import Evaluate
@@ -31,6 +32,8 @@ from .targets import Targets, build_vocabulary, encode, read_lists
 from .train_config import DEFAULT_LOSS, UNSET, DataConfig, TaskConfig, TrainConfig
 from .validation import Validation
 
+BoolArray = npt.NDArray[np.bool_]
+
 
 @dataclass(frozen=True)
 class TrainingSet:
@@ -42,6 +45,7 @@ class TrainingSet:
         tasks: with their labels.
         targets: of each task, N each.
         sampler: numbers of training pictures for each step.
+        keep_colour: (N,) bool: pictures whose colours augmentation leaves alone.
         validation: None without validation pictures.
     """
 
@@ -50,6 +54,7 @@ class TrainingSet:
     tasks: tuple[TaskSpec, ...]
     targets: dict[str, Targets]
     sampler: Sampler
+    keep_colour: BoolArray
     validation: Validation | None
 
 
@@ -75,6 +80,7 @@ def read_training_set(config: TrainConfig) -> TrainingSet:
         tuple(tasks),
         targets,
         _build_sampler(config, targets),
+        _find_coloured(config.tasks, targets, len(table)),
         _read_validation(config, whole, tasks),
     )
 
@@ -147,6 +153,15 @@ def _sample_task(task: TaskConfig, targets: Targets, share: int, seed: int) -> S
         lists = [targets.ids[targets.offsets[row] : targets.offsets[row + 1]].tolist() for row in rows]
         return SubsetSampler(rows, RepeatSampler(repeat_factors(lists, task.tail_threshold), share, seed))
     return SubsetSampler(rows, ShuffledSampler(len(rows), share, seed))
+
+
+def _find_coloured(tasks: Sequence[TaskConfig], targets: dict[str, Targets], size: int) -> BoolArray:
+    """(N,) bool: pictures with a label that is told by colours."""
+    coloured = np.zeros(size, np.bool_)
+    for task in tasks:
+        if task.keep_colour:
+            coloured |= targets[task.name].labelled
+    return coloured
 
 
 def _read_validation(config: TrainConfig, whole: PictureTable, tasks: Sequence[TaskSpec]) -> Validation | None:

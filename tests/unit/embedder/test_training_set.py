@@ -99,6 +99,14 @@ def test_rare_labels_come_more_often_if_asked(config: Path) -> None:
     assert share_of_rare(read(config, "task.words.tail_threshold=0.9")) > 1.1 * share_of_rare(read(config))
 
 
+def test_pictures_keep_their_colours_where_a_task_says_so(config: Path) -> None:
+    """Only those with a label of the task."""
+    assert not read(config).keep_colour.any()
+    data = read(config, "task.words.keep_colour=true")
+    assert 0 < data.keep_colour.sum() < len(data.table)
+    assert np.array_equal(data.keep_colour, data.targets["words"].labelled)
+
+
 def test_without_a_split_everything_trains(config: Path) -> None:
     """And nothing can be validated."""
     data = read(config, "data.split_column=''")

@@ -119,6 +119,19 @@ def test_without_colour_no_colour_appears_that_was_not_there(preset):
     assert red_over_blue[~erased].abs().max() < 1e-4
 
 
+def test_pictures_named_by_row_keep_their_colours():
+    """The rows are those of the table, not places in the batch; the others change as if nothing had been kept."""
+    config = AugmentConfig.from_preset("none", hue=0.1, jitter=1.0, greyscale=0.3)
+    pictures, rows = list(noise()), np.arange(COUNT)[::-1]
+    keep = np.arange(COUNT) < COUNT // 2
+    kept = Augment(SIDE, config, **UNIT, oversample=1.0, keep_colour=keep)(pictures, rows, 0)
+    changed = Augment(SIDE, config, **UNIT, oversample=1.0)(pictures, rows, 0)
+    same = torch.from_numpy(keep[rows].copy())
+    torch.testing.assert_close(kept[same], as_tensor(noise())[same], rtol=0, atol=ROUNDING)
+    assert torch.equal(kept[~same], changed[~same])
+    assert (changed[same] - kept[same]).abs().mean() > 0.05
+
+
 def test_greyscale_leaves_the_luma():
     pictures = noise()
     output = run(pictures, greyscale=1.0)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 
@@ -23,6 +24,7 @@ from bowerbird.training.augment.config import AugmentConfig
 from bowerbird.training.draws import FloatArray, IntArray, mix
 
 Tensor = Any
+BoolArray = npt.NDArray[np.bool_]
 
 # Prepared pictures are this much larger than the model's input, so that a crop of them has the detail of the original.
 OVERSAMPLE = 1.5
@@ -43,6 +45,7 @@ class Augment:
         std: Sequence[float],
         seed: int = 0,
         oversample: float = OVERSAMPLE,
+        keep_colour: BoolArray | None = None,
     ) -> None:
         """
         Args:
@@ -52,11 +55,13 @@ class Augment:
             std: of each channel, likewise; divided by.
             seed: of all draws.
             oversample: how much larger than `size` pictures are kept.
+            keep_colour: (N,) bool, by row of the table: pictures whose colours stay, as they are a label; None: none.
         """
         self.config = config
         self.size = (size, size) if isinstance(size, int) else size
         self.source_size = (math.ceil(self.size[0] * oversample), math.ceil(self.size[1] * oversample))
         self._seed = seed
+        self._keep_colour = keep_colour
         self._mean, self._std = (np.asarray(values, np.float64) / 255 for values in (mean, std))
         self._darkest, self._brightest = (
             torch.from_numpy(((level - self._mean) / self._std).astype(np.float32))[:, None, None] for level in (0, 1)
@@ -91,14 +96,18 @@ class Augment:
         edge = config.fill == "edge"
         affine = draw_affine(draws, config, self.source_size, self.size)
         output = warp(source if edge else source.sub_(255), affine, self.size, edge=edge)
-        output = recolour(output, *self._normalise(*self._draw_colour(draws), white_is_zero=not edge))
+        output = recolour(output, *self._normalise(*self._draw_colour(draws, indices), white_is_zero=not edge))
         output = blur(output, draws, config).clamp_(self._darkest, self._brightest)
         return erase(output, draws, config).contiguous(memory_format=torch.channels_last)
 
-    def _draw_colour(self, draws: Draws) -> tuple[FloatArray, FloatArray]:
-        if self.config.colour:
-            return draw_colour(draws, self.config)
-        return np.eye(3)[None].repeat(len(draws), 0), np.zeros((len(draws), 3))
+    def _draw_colour(self, draws: Draws, indices: IntArray) -> tuple[FloatArray, FloatArray]:
+        if not self.config.colour:
+            return np.eye(3)[None].repeat(len(draws), 0), np.zeros((len(draws), 3))
+        matrix, offset = draw_colour(draws, self.config)
+        if self._keep_colour is not None:
+            kept = self._keep_colour[indices]
+            matrix[kept], offset[kept] = np.eye(3), 0
+        return matrix, offset
 
     def _normalise(
         self, matrix: FloatArray, offset: FloatArray, *, white_is_zero: bool

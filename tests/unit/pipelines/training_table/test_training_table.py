@@ -36,12 +36,12 @@ def write_rows(path: Path, **columns: list[Any]) -> Path:
 def corpus(tmp_path: Path) -> Path:
     """Five concepts in two styles, and a hand in two skin tones."""
     pictures = [
-        PictureRecord(f"pictures/{style}/{concept}.png", style=style, concept=concept, category="people")
+        PictureRecord(f"pictures/{style}/{concept}.png", source=style, style=style, concept=concept, category="people")
         for style in STYLES
         for concept in CONCEPTS
     ]
     tones = [
-        ToneRecord(f"tones/noto/waving-hand--{tone}.png", style="noto", concept="waving-hand", tone=tone)
+        ToneRecord(f"tones/noto/waving-hand--{tone}.png", source="noto", style="noto", concept="waving-hand", tone=tone)
         for tone in ("light", "dark")
     ]
     save(tmp_path / "demo", pictures)
@@ -233,6 +233,13 @@ def test_unknown_style_is_refused(corpus: Path, tmp_path: Path, capsys: pytest.C
     """A style that no picture has cannot be held out."""
     assert command.main([str(corpus), "--held-out-style", "open-moji"]) == 1
     assert "expected one of noto, openmoji, got 'open-moji'" in capsys.readouterr().err
+
+
+def test_sources_can_be_left_out(corpus: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model need not learn from pictures whose licence does not suit; a name that no picture has is refused."""
+    assert set(run(corpus, "--without-sources", "noto", "--held-out-style", "")["style"]) == {"openmoji"}
+    assert command.main([str(corpus), "--without-sources", "noto,noto-v9"]) == 1
+    assert "expected some of noto, openmoji, got noto-v9" in capsys.readouterr().err
 
 
 def test_concepts_of_this_test_stand_where_it_says() -> None:
