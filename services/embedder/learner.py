@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bowerbird.models.vit import HybridStem
 from bowerbird.training import precision, schedule
 from bowerbird.training.distributed import Rank, all_reduce_gradients, sum_over_ranks
 from bowerbird.training.draws import IntArray, mix
@@ -85,18 +86,24 @@ class Learner:
         self.distiller = distiller
         self.step = 0
         self.dtype = torch.float32
+        options = config.optimizer
+        if not options.stem_rate and isinstance(model.backbone.stem, HybridStem):
+            model.backbone.stem.features.requires_grad_(False)
         self._learned = nn.ModuleDict(
             {"model": model} if distiller is None else {"model": model, "distiller": distiller}
         )
         self._parameters = [parameter for parameter in self._learned.parameters() if parameter.requires_grad]
-        options = config.optimizer
         groups = schedule.group_parameters(
             self._learned,
             learning_rate=options.learning_rate,
             weight_decay=options.weight_decay,
             layer_decay=options.layer_decay,
             layer_ids={f"model.backbone.{name}": depth for name, depth in model.backbone.layer_ids().items()},
-            factors={"model.backbone.": options.backbone_rate, "model.heads.": options.head_rate},
+            factors={
+                "model.backbone.": options.backbone_rate,
+                "model.backbone.stem.features.": options.stem_rate,
+                "model.heads.": options.head_rate,
+            },
         )
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, options.beta2), fused=True)
         self.ema = Ema(model, options.ema) if options.ema else None

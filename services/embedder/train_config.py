@@ -79,6 +79,8 @@ class OptimizerConfig:
         learning_rate: at the peak; of the embedding and the heads.
         backbone_rate: factor of the learning rate for the backbone.
         head_rate: factor of the learning rate for the heads.
+        stem_rate: factor, beside that of the backbone, for the convolutions that stem "efficientnet-lite0" starts from;
+            0: they stay as they are, which saves their backward pass.
         weight_decay: of all but norms, biases, tokens and positions.
         beta2: of the second moment.
         warmup: share of the steps in which the learning rate rises.
@@ -100,6 +102,7 @@ class OptimizerConfig:
     learning_rate: float = 1e-3
     backbone_rate: float = 1.0
     head_rate: float = 1.0
+    stem_rate: float = 1.0
     weight_decay: float = 0.05
     beta2: float = 0.98
     warmup: float = 0.05
@@ -117,7 +120,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "log_every", "save_every", "keep"):
             _require(getattr(self, name) >= 1, f"[optimizer] {name}", "1 or more", getattr(self, name))
-        for name in ("micro_batch_size", "weight_decay", "clip_norm", "threads", "backbone_rate"):
+        for name in ("micro_batch_size", "weight_decay", "clip_norm", "threads", "backbone_rate", "stem_rate"):
             _require(getattr(self, name) >= 0, f"[optimizer] {name}", "0 or more", getattr(self, name))
         _require(self.learning_rate > 0, "[optimizer] learning_rate", "a number above 0", self.learning_rate)
         _require(self.head_rate > 0, "[optimizer] head_rate", "a number above 0", self.head_rate)
