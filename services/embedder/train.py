@@ -38,7 +38,7 @@ from bowerbird.training.loader import Loader, LoaderStats
 from bowerbird.training.run import MODEL_FILE, RunDirectory, StopSignal
 from bowerbird.training.state import State
 
-from . import train_config
+from . import continuity, train_config
 from .distill import Distiller, read_teacher
 from .learner import Learner, NotFinite, StepReport
 from .model import METADATA_KEY, ModelConfig, MultiTaskEmbedder
@@ -103,7 +103,9 @@ class Run:
         self._progress = Progress(0, "pictures")
         self._means, self._unreadable = Means(), 0
         self._measures: dict[str, float] = {}
-        self._best: float | None = None
+        self._best: float | None = None  # score of the weights that are kept, of this step, with these measures
+        self._best_step = 0
+        self._fingerprint: dict[str, Any] = {}
 
     def run(self, stop: StopSignal, *, resume: bool) -> int:
         """Exit code of training to the end, or until stopped."""
@@ -117,7 +119,10 @@ class Run:
         if self.rank.is_main:
             self._progress.finish()
             self._draw()
-        self._say(f"done: {self.directory.model}{list_measures(self._measures)}")
+        best = f", the weights of step {self._best_step:,}" if self._best is not None else ""
+        export = shlex.join(["bowerbird", "export", "embedder", str(self.directory.path)])
+        self._say(f"done: {self.directory.model}{best}{list_measures(self._measures)}")
+        self._say(f"next: {export} --name NAME --zoo DIR")
         return EXIT_OK
 
     def prepare(self, *, resume: bool) -> None:
@@ -125,15 +130,18 @@ class Run:
         latest = self.directory.open(resume=resume)
         _set_threads(self.config)
         self.data = read_training_set(self.config)
-        if self.rank.is_main:
-            self.directory.begin(self.config.to_dict(), latest.step if latest else 0)
+        self._fingerprint = continuity.fingerprint(self.data)
         self._say(describe(self.data, self.config))
         wait_for_all(self.rank)
+        if latest is not None:
+            self._tell_changes(latest)
         self.learner = self._make_learner()
-        if latest is None:
-            self._choose_precision()
-        else:
+        if latest is not None:
             self._restore(latest)
+        if latest is None or self.config.optimizer.precision != "auto":
+            self._choose_precision()
+        if self.rank.is_main:  # not before: a run that is refused leaves the directory as it was
+            self.directory.begin(self.config.to_dict(), self.learner.step)
         options = self.config.optimizer
         total, done = (steps * options.batch_size for steps in (options.steps, self.learner.step))
         self._say(f"step {self.learner.step:,}, {_name_of(self.learner.dtype)} on {self.rank.device}")
@@ -198,6 +206,7 @@ class Run:
         """Rank 0 computes the vectors, then all read them."""
         arguments = (self.config.distill.teacher, self.data.table, self.data.rows, self.directory.path / "teacher.npy")
         if self.rank.is_main:
+            self.directory.path.mkdir(parents=True, exist_ok=True)
             read_teacher(*arguments)
         wait_for_all(self.rank)
         return read_teacher(*arguments, report=False)
@@ -242,7 +251,8 @@ class Run:
             measures = self.data.validation.measure(self.learner.model, self.rank)
         score = summarise(measures, self.data.tasks, self.config.validation.best_by)
         better = score is not None and (self._best is None or score > self._best)
-        self._measures, self._best = measures, score if better else self._best
+        if better or self._best is None:
+            self._best, self._best_step, self._measures = score, self.learner.step, measures
         if self.rank.is_main:
             self.directory.log("validation", self.learner.step, {"measures": measures, "score": score})
             if better:
@@ -270,16 +280,31 @@ class Run:
             modules=self.learner.modules,
             optimizer=self.learner.optimizer,
             ema=self.learner.ema,
-            extra={"precision": _name_of(self.learner.dtype), "best": self._best},
+            extra={
+                "precision": _name_of(self.learner.dtype),
+                "best": self._best,
+                "best_step": self._best_step,
+                "measures": self._measures,
+                **self._fingerprint,
+            },
             keep=self.config.optimizer.keep,
             rank=self.rank,
         )
+
+    def _tell_changes(self, latest: State) -> None:
+        """What is not as it was when the state was saved; raises ConfigInvalid where it cannot go on so."""
+        changes = continuity.check_data(latest, self._fingerprint)
+        before = self.directory.read_config()
+        changes += continuity.list_changes(before, self.config.to_dict()) if before else []
+        if changes:
+            self._say("\n  ".join(["this is not quite the run that was stopped:", *changes]))
 
     def _restore(self, latest: State) -> None:
         learner = self.learner
         latest.restore(modules=learner.modules, optimizer=learner.optimizer, ema=learner.ema, rank=self.rank)
         learner.step, learner.dtype = latest.step, getattr(torch, latest.extra["precision"])
-        self._best = latest.extra["best"]
+        self._best, self._best_step = latest.extra["best"], latest.extra.get("best_step", 0)
+        self._measures = latest.extra.get("measures", {})
 
     def _stop(self, stop: StopSignal) -> int:
         path = self._save()

@@ -56,6 +56,13 @@ class RunDirectory:
         kept = [row for row in self.read_metrics() if row["step"] <= step] if step else []
         write_file(self.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
+    def read_config(self) -> dict[str, Any]:
+        """The configuration that `begin` recorded; empty without any."""
+        try:
+            return dict(json.loads(self.config.read_text()))
+        except (OSError, ValueError, TypeError):
+            return {}
+
     def log(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Append a measurement.
 
