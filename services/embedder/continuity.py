@@ -53,9 +53,7 @@ def list_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """`optimizer.steps: 2000 -> 4000` for each setting that differs, in the order of the new ones."""
     before, after = _flatten(old), _flatten(new)
     names = [name for name in {**after, **before} if name not in NOT_LEARNT_FROM]
-    return [
-        f"{name}: {before.get(name)} -> {after.get(name)}" for name in names if before.get(name) != after.get(name)
-    ]
+    return [f"{name}: {before.get(name)} -> {after.get(name)}" for name in names if before.get(name) != after.get(name)]
 
 
 def _flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

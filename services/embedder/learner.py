@@ -88,7 +88,7 @@ class Learner:
         self.dtype = torch.float32
         options = config.optimizer
         if not options.stem_rate and isinstance(model.backbone.stem, HybridStem):
-            model.backbone.stem.features.requires_grad_(False)
+            model.backbone.stem.features.requires_grad_(requires_grad=False)
         self._learned = nn.ModuleDict(
             {"model": model} if distiller is None else {"model": model, "distiller": distiller}
         )

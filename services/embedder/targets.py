@@ -5,6 +5,7 @@ Legend: N pictures of the table, C labels of a task, E label entries of all pict
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class Targets:
 
 
 def read_lists(table: PictureTable, column: str) -> Lists:
-    """The labels of every picture as lists: None and "" are none, a single value is a list of one.
+    """The labels of every picture as lists: None, "" and NaN are none, a single value is a list of one.
 
     Raises:
         ArgumentInvalid: the table has no such column.
@@ -78,16 +79,31 @@ def read_lists(table: PictureTable, column: str) -> Lists:
     return [_as_list(value) for value in table.column(column)]
 
 
+def read_confidences(table: PictureTable, column: str, where: str) -> list[list[float]]:
+    """The confidences of every picture's labels, read as `read_lists` does; in CSV they are text.
+
+    Raises:
+        ArgumentInvalid: the table has no such column.
+        ConfigInvalid: a confidence is no number.
+    """
+    try:
+        return [[float(each) for each in _as_list(value)] for value in table.column(column)]
+    except ValueError as error:
+        raise ConfigInvalid(f"{where} weights: column {column!r} must hold numbers: {error}") from error
+
+
 def build_vocabulary(lists: Lists, where: str, *, min_pictures: int = 1, given: Sequence[str] = ()) -> tuple[str, ...]:
     """The labels of the training pictures in order; `given` ones as they are.
 
     Raises:
-        ConfigInvalid: there is none, or a given one is on no picture.
+        ConfigInvalid: there is none, or a given one is on no picture or given twice.
     """
     counts = Counter(label for labels in lists for label in set(labels))
     if given:
         if absent := [label for label in given if label not in counts]:
             raise ConfigInvalid(f"{where} labels: no training picture has {', '.join(absent)}")
+        if len(set(given)) < len(given):
+            raise ConfigInvalid(f"{where} labels: expected each once, got {', '.join(given)}")
         return tuple(given)
     vocabulary = tuple(sorted(label for label, count in counts.items() if count >= min_pictures))
     if not vocabulary:
@@ -105,13 +121,13 @@ def encode(
     Args:
         weights: a confidence for each label, at least 0.
     Raises:
-        ConfigInvalid: confidences that do not match the labels in number, or are negative.
+        ConfigInvalid: confidences that do not match the labels in number, are negative or not finite.
     """
     numbers: Mapping[str, int] = {label: number for number, label in enumerate(vocabulary)}
     counts, ids, kept = np.zeros(len(lists), np.int64), [], []
     for row, labels in enumerate(lists):
         confidences = [1.0] * len(labels) if weights is None else list(weights[row] or [])
-        if len(confidences) != len(labels) or any(not value >= 0 for value in confidences):
+        if len(confidences) != len(labels) or any(not 0 <= value < math.inf for value in confidences):
             raise ConfigInvalid(
                 f"{where} weights: row {row} has {len(labels)} labels and the confidences {confidences[:8]}; "
                 f"expected one for each, at least 0"
@@ -131,6 +147,5 @@ def count_labels(targets: Targets, labels: int) -> FloatArray:
 
 
 def _as_list(value: object) -> list[str]:
-    if value is None or value == "":
-        return []
-    return [str(each) for each in value] if isinstance(value, list) else [str(value)]
+    values = value if isinstance(value, list) else [value]
+    return [str(each) for each in values if each is not None and each != "" and each == each]  # NaN is not NaN

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.processes > 1 and "RANK" not in os.environ:
         return launch([sys.executable, "-P", "-m", "services.embedder.train", *arguments], options.processes)
     try:
-        output = [f"output={json.dumps(options.output)}"] if options.output else []
+        output = [f"output={json.dumps(options.output, ensure_ascii=False)}"] if options.output else []
         config = train_config.read(options.config, [*options.set, *output])
         with StopSignal() as stop, join(config.optimizer.device) as rank:
             return Run(config, rank, _resume_command(arguments)).run(stop, resume=options.resume)
@@ -258,7 +258,8 @@ class Run:
             if better:
                 self._write_model()
             self._draw()
-        self._say(f"step {self.learner.step:,}{list_measures(measures)}{'  (best so far)' if better else ''}")
+        remark = "  (best so far)" if better else "" if score is not None else "  (no score: the last weights are kept)"
+        self._say(f"step {self.learner.step:,}{list_measures(measures)}{remark}")
 
     def _averaged(self) -> contextlib.AbstractContextManager[None]:
         return self.learner.ema.swap() if self.learner.ema is not None else contextlib.nullcontext()

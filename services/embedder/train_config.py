@@ -21,6 +21,11 @@ from bowerbird.models.vit import VitConfig
 from bowerbird.training import precision
 
 UNSET = Path()
+MEASURES = {  # of validation, the first of which sums a task up
+    "metric": ("p_at_1", "r_at_10", "binary_p_at_1"),
+    "classes": ("accuracy",),
+    "multilabel": ("map", "r_at_10"),
+}
 DEFAULT_LOSS = {"metric": "softmax", "classes": "softmax", "multilabel": "khot"}
 
 
@@ -249,6 +254,13 @@ class TrainConfig:
     seed: int = 0
     output: Path = Path("runs/embedder")
 
+    def __post_init__(self) -> None:
+        _require(self.seed >= 0, "seed", "0 or more", self.seed)
+        whole = [task for task in self.tasks if task.kind != "multilabel" or task.sample_rate == 1]  # else not measured
+        known = [f"{task.name}/{measure}" for task in whole for measure in MEASURES[task.kind]]
+        best = self.validation.best_by
+        _require(best in ("", *known), "[validation] best_by", f"one of {', '.join(known)}", best)
+
     def to_dict(self) -> dict[str, Any]:
         """With all defaults, as JSON values."""
         document: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
@@ -288,9 +300,7 @@ def _build(document: dict[str, Any]) -> TrainConfig:
     parts: dict[str, Any] = {
         name: cls(**config.convert(cls, tables[name], f"[{name}]")) for name, cls in sections.items()
     }
-    tasks = document.get("task", [])
-    if not isinstance(tasks, list) or not tasks:
-        raise ConfigInvalid("no task: add at least one table [[task]] with name and kind")
+    tasks = _list_tasks(document)
     own: dict[str, Any] = {key: document[key] for key in ("seed", "output") if key in document}
     own.update({key: tables["model"].pop(key) for key in ("dimension", "init") if key in tables["model"]})
     tables["model"].setdefault("image_size", parts["data"].image_size)
@@ -313,6 +323,13 @@ class _Scalars:
     init: str = ""
 
 
+def _list_tasks(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    tasks = document.get("task", [])
+    if not isinstance(tasks, list) or not tasks or not all(isinstance(task, dict) for task in tasks):
+        raise ConfigInvalid("no task: add at least one table [[task]] with name and kind")
+    return tasks
+
+
 def _table(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     table = document.get(name, {})
     if not isinstance(table, dict):
@@ -328,12 +345,14 @@ def _apply(document: dict[str, Any], override: str) -> None:
         raise ConfigInvalid(f"--set: expected key=value, such as optimizer.steps=100; got {override!r}")
     target: Any = document
     if parents[:1] == ["task"]:
-        named = [task for task in document.get("task", []) if task.get("name") in parents[1:2]]
+        named = [task for task in _list_tasks(document) if task.get("name") in parents[1:2]]
         if not named:
             raise ConfigInvalid(f"--set {override}: there is no task {'.'.join(parents[1:2])!r}")
         target, parents = named[0], parents[2:]
     for parent in parents:
         target = target.setdefault(parent, {})
+        if not isinstance(target, dict):
+            raise ConfigInvalid(f"--set {override}: {parent} is a value and has no keys")
     target[key] = _parse(text.strip())
 
 

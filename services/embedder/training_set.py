@@ -28,7 +28,7 @@ from bowerbird.training.sampler import (
 from bowerbird.training.shards import open_table
 
 from .model import TaskSpec
-from .targets import Targets, build_vocabulary, encode, read_lists
+from .targets import Targets, build_vocabulary, encode, read_confidences, read_lists
 from .train_config import DEFAULT_LOSS, UNSET, DataConfig, TaskConfig, TrainConfig
 from .validation import Validation
 
@@ -114,10 +114,12 @@ def _read_task(task: TaskConfig, table: PictureTable) -> tuple[TaskSpec, Targets
     if task.kind != "multilabel" and any(len(labels) > 1 for labels in lists):
         raise ConfigInvalid(f"{where}: column {column!r} has several labels for a picture; kind multilabel takes them")
     labels = build_vocabulary(lists, where, min_pictures=task.min_pictures, given=task.labels)
-    weights: Any = table.column(task.weights) if task.weights else None
+    weights = read_confidences(table, task.weights, where) if task.weights else None
     targets = encode(lists, labels, weights=weights, where=where)
     if not targets.labelled.any():
         raise ConfigInvalid(f"{where}: no training picture has a label of column {column!r}")
+    if task.loss == "sigmoid" and targets.weights is not None and targets.weights.max() > 1:
+        raise ConfigInvalid(f"{where} weights: the loss sigmoid takes confidences of at most 1 in {task.weights!r}")
     kind: Any = task.kind
     loss: Any = task.loss or DEFAULT_LOSS[task.kind]
     return TaskSpec(task.name, kind, labels, column, task.weight, loss, task.sample_rate, task.corrected), targets

@@ -32,6 +32,7 @@ from bowerbird.training.draws import IntArray
 
 from .model import MultiTaskEmbedder, TaskSpec
 from .targets import Targets
+from .train_config import MEASURES
 
 BATCH = 64
 DEPTH = 10
@@ -162,6 +163,5 @@ def summarise(measures: Mapping[str, float], tasks: Sequence[TaskSpec], best_by:
     """
     if best_by:
         return measures.get(best_by)
-    first = {"metric": "p_at_1", "classes": "accuracy", "multilabel": "map"}
-    values = [measures[key] for task in tasks if (key := f"{task.name}/{first[task.kind]}") in measures]
+    values = [measures[key] for task in tasks if (key := f"{task.name}/{MEASURES[task.kind][0]}") in measures]
     return sum(values) / len(values) if values else None

@@ -246,7 +246,9 @@ def test_a_hybrid_stem_starts_from_the_zoo(config: Path, capfd: pytest.CaptureFi
     frozen = ("--set", "optimizer.stem_rate=0", "--set", "optimizer.steps=2", "--set", "optimizer.ema=0")
     assert train(config, "--set", "model.stem=efficientnet-lite0", *frozen, "--set", "optimizer.save_every=1") == 0
     assert "the stem starts from the weights of the zoo's efficientnet-lite0" in capfd.readouterr().err
-    first, weights = (load_file(path) for path in sorted((config.parent / "run" / "states").glob("*/model.safetensors")))
+    first, weights = (
+        load_file(path) for path in sorted((config.parent / "run" / "states").glob("*/model.safetensors"))
+    )
     assert not torch.equal(first["backbone.stem.projection.weight"], weights["backbone.stem.projection.weight"])
     published = EfficientNetStages(8)
     load_zoo_weights(published)
@@ -274,3 +276,10 @@ def test_the_command_line_starts_training(config: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "done:" in done.stderr
     assert (config.parent / "run/model.safetensors").exists()
+
+
+def test_an_output_may_have_any_name(config: Path) -> None:
+    """A blank, and a character outside the basic plane, which JSON and TOML escape in different ways."""
+    run = config.parent / "my run \U0001f600"
+    assert train(config, "--output", str(run), "--set", "optimizer.steps=1", "--set", "validation.every=0") == 0
+    assert (run / "model.safetensors").exists()

@@ -60,6 +60,10 @@ def test_little_is_enough(tmp_path: Path) -> None:
         ('[[task]]\nname = "a"\nkind = "multilabel"\nper_class = 2', r"\[\[task\]\] a per_class"),
         ('[[task]]\nname = "a"\nkind = "metric"\nbalance = 0.9', r"\[\[task\]\] a balance"),
         ('[[task]]\nname = "a"\nkind = "metric"\nweights = "w"', r"\[\[task\]\] a weights"),
+        (
+            "[validation]\nbest_by = 'concept/p_at1'",
+            r"best_by: expected one of concept/p_at_1, .*, got 'concept/p_at1'",
+        ),
         ("optimizer = 3", "must be a table"),
         ("[data]\n", "not valid TOML"),
     ],
@@ -125,3 +129,24 @@ def test_an_absent_file_is_an_error(tmp_path: Path) -> None:
     """With its name."""
     with pytest.raises(ConfigInvalid, match=r"cannot read .*absent\.toml"):
         train_config.read(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed.deep=1", "seed is a value and has no keys"),
+        ("data.table.name=x", "table is a value and has no keys"),
+        ("seed=-1", "seed: expected 0 or more, got -1"),
+    ],
+)
+def test_an_override_of_what_has_no_keys_is_named(tmp_path: Path, override: str, message: str) -> None:
+    """And not a fault of the program."""
+    with pytest.raises(ConfigInvalid, match=message):
+        read(tmp_path, "seed = 0\n" + SMALLEST, override)
+
+
+@pytest.mark.parametrize("text", ["task = [1, 2]", "[task]\nname = 'a'"])
+def test_tasks_are_a_list_of_tables(tmp_path: Path, text: str) -> None:
+    """Also where one of them is to be changed."""
+    with pytest.raises(ConfigInvalid, match="add at least one table"):
+        read(tmp_path, text, "task.a.weight=1")

@@ -157,3 +157,48 @@ def test_a_label_with_one_picture_is_drawn_with_itself(config: Path) -> None:
     pairs = np.concatenate([data.sampler.batch(step)[:6] for step in range(9)]).reshape(-1, 2)
     alone = pairs[data.targets["concept"].first[pairs[:, 0]] == 0]
     assert len(alone) and (alone[:, 0] == alone[:, 1]).all()
+
+
+def test_a_table_in_csv_has_confidences_too(config: Path) -> None:
+    """There all is text: `0.9|0.4`, and of one label `0.9`, which is one number and not three characters."""
+    rows = [json.loads(line) for line in (config.parent / "table.jsonl").read_text().splitlines()]
+    lines = ["picture,concept,shade,words,confidences,split"]
+    for row in rows:
+        lists = ("|".join(map(str, row[key])) for key in ("words", "confidences"))
+        lines.append(",".join([row["picture"], row["concept"], row["shade"] or "", *lists, row["split"]]))
+    (config.parent / "table.csv").write_text("\n".join(lines) + "\n")
+    expected, got = read(config), read(config, f"data.table={config.parent / 'table.csv'}")
+    for name, targets in expected.targets.items():
+        assert np.array_equal(targets.offsets, got.targets[name].offsets)
+        assert np.array_equal(targets.ids, got.targets[name].ids)
+    assert np.array_equal(expected.targets["words"].weights, got.targets["words"].weights)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"words": ["a"], "confidences": ["high"]}, "column 'confidences' must hold numbers"),
+        ({"words": ["a"], "confidences": [float("inf")]}, "row 0 has 1 labels"),
+        ({"words": ["a"], "confidences": [1.5]}, "sigmoid takes confidences of at most 1"),
+    ],
+)
+def test_confidences_that_are_none_are_named(config: Path, values: dict[str, object], message: str) -> None:
+    """Before the first step, not by a fault in the middle of it."""
+    change_rows(config, **values)
+    with pytest.raises(ConfigInvalid, match=message):
+        read(config, "task.words.loss=sigmoid")
+
+
+def test_nothing_is_no_label(config: Path) -> None:
+    """Not null in a list, nor the NaN that data frames write for it."""
+    change_rows(config, words=["a", None, ""], confidences=[0.5], concept="c", shade=float("nan"))
+    with pytest.raises(ConfigInvalid, match="shade: the column has 0 labels"):
+        read(config)
+    change_rows(config, shade="dark")
+    assert [task.labels for task in read(config).tasks] == [("c",), ("dark",), ("a",)]
+
+
+def test_given_labels_stand_once(config: Path) -> None:
+    """A head with two rows for a label would never learn one of them."""
+    with pytest.raises(ConfigInvalid, match="expected each once, got dark, dark"):
+        read(config, "task.shade.labels=['dark', 'dark']")
