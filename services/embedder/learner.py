@@ -1,8 +1,8 @@
 """The network with its optimiser: what one step does, on one process or many, on a whole batch or in parts.
 
 A step adds up the losses of all tasks over one mixed batch. Each task's loss is a mean over the pictures of the
-*global* batch that have its label, and that number is known from the table before anything is computed. So parts of the
-batch, micro-batches and ranks alike, contribute sums that add up to the same gradient however the batch is divided.
+*global* batch that have its label, and that number is known before anything is computed. So parts of the batch,
+micro-batches and ranks alike, contribute sums that add up to the same gradient however the batch is divided.
 
 The backward pass goes in two stages, from each loss to the embeddings and then once through the backbone. That costs
 nothing and shows how strongly each task pulls at the embedding they share.
@@ -133,26 +133,30 @@ class Learner:
         votes = sum_over_ranks(torch.tensor(float(chosen == torch.bfloat16), device=self.rank.device), self.rank)
         self.dtype = torch.bfloat16 if int(votes) == self.rank.world_size else torch.float32
 
-    def take_step(self, batch: Batch, everyone: IntArray, *, flag: bool = False) -> StepReport:
+    def take_step(self, batch: Batch, *, flag: bool = False) -> StepReport:
         """Learn from the batch; what was measured.
 
         Args:
-            batch: b pictures of this rank.
-            everyone: (B,) rows of the pictures of all ranks.
+            batch: b pictures of this rank; all ranks have as many.
             flag: anything that the other ranks have to know.
         Raises:
             NotFinite: on every rank, when it is so on any; nothing was changed.
         """
         self.model.train()
-        counts = {name: targets.count(everyone) for name, targets in self.targets.items()}
+        counts = self._count_labelled(batch.indices)
         sums = torch.zeros(len(self._names), 2, dtype=torch.float64, device=self.rank.device)
         for number, part in enumerate(self._split(len(batch.indices))):
             seed = mix(self.config.seed, self.step, number, self.rank.rank)
             torch.manual_seed(int(seed) >> (64 - SEED_BITS))
-            sums += self._backward(batch.pictures[part], batch.indices[part], counts, len(everyone))
+            sums += self._backward(batch.pictures[part], batch.indices[part], counts)
         report = self._reduce(sums, counts, flag=flag)
         self._update(report.gradient_norm)
         return report
+
+    def _count_labelled(self, rows: IntArray) -> dict[str, int]:
+        """Pictures of the global batch with a label of each task; of those that are there, some of which stand in."""
+        own = torch.tensor([targets.count(rows) for targets in self.targets.values()], device=self.rank.device)
+        return dict(zip(self.targets, sum_over_ranks(own, self.rank).tolist(), strict=True))
 
     @property
     def _names(self) -> list[str]:
@@ -162,14 +166,14 @@ class Learner:
         size = self.config.optimizer.micro_batch_size or count
         return (slice(start, start + size) for start in range(0, count, size))
 
-    def _backward(self, pictures: Tensor, rows: IntArray, counts: Mapping[str, int], batch_size: int) -> Tensor:
+    def _backward(self, pictures: Tensor, rows: IntArray, counts: Mapping[str, int]) -> Tensor:
         """(tasks, 2) float64: this part's share of each loss, and its gradient's squared norm at the embeddings."""
         with precision.autocast(self.rank.device, self.dtype):
             embeddings = self.model(pictures.to(self.rank.device, non_blocking=True))
         shared = embeddings.detach().requires_grad_()
         gradient = torch.zeros_like(shared)
         measured = []
-        for name, loss in self._losses(shared, rows, counts, batch_size):
+        for name, loss in self._losses(shared, rows, counts):
             shared.grad = None
             (loss * self._weight_of(name)).backward()
             own = torch.zeros_like(shared) if shared.grad is None else shared.grad
@@ -178,13 +182,12 @@ class Learner:
         embeddings.backward(gradient)
         return torch.stack(measured)
 
-    def _losses(
-        self, embeddings: Tensor, rows: IntArray, counts: Mapping[str, int], batch_size: int
-    ) -> Iterator[tuple[str, Tensor]]:
+    def _losses(self, embeddings: Tensor, rows: IntArray, counts: Mapping[str, int]) -> Iterator[tuple[str, Tensor]]:
         for task in self.model.config.tasks:
             yield task.name, self._task_loss(task, embeddings, rows, float(counts[task.name]))
         if self.distiller is not None:
-            yield DISTILLATION, self.distiller(embeddings, torch.from_numpy(rows), denominator=float(batch_size))
+            batch_size = float(self.config.optimizer.batch_size)
+            yield DISTILLATION, self.distiller(embeddings, torch.from_numpy(rows), denominator=batch_size)
 
     def _task_loss(self, task: TaskSpec, embeddings: Tensor, rows: IntArray, denominator: float) -> Tensor:
         targets, head = self.targets[task.name], self.model.heads[task.name]

@@ -32,7 +32,7 @@ from bowerbird.models.vit import HybridStem
 from bowerbird.progress import Progress
 from bowerbird.training import plots, state
 from bowerbird.training.augment import Augment, AugmentConfig
-from bowerbird.training.distributed import Rank, join, launch, wait_for_all
+from bowerbird.training.distributed import Rank, gather_rows, join, launch, wait_for_all
 from bowerbird.training.draws import IntArray
 from bowerbird.training.loader import Loader, LoaderStats
 from bowerbird.training.run import MODEL_FILE, RunDirectory, StopSignal
@@ -174,11 +174,10 @@ class Run:
     def advance(self, loader: Loader, stop: StopSignal) -> int | None:
         """Take one step and what is due after it; the exit code if that is the end of the run."""
         batch = next(loader)
-        everyone = self.data.sampler.batch(batch.step)
         try:
-            step = self.learner.take_step(batch, everyone, flag=bool(stop.number))
+            step = self.learner.take_step(batch, flag=bool(stop.number))
         except NotFinite:
-            return self._give_up(everyone)
+            return self._give_up(batch.indices)
         if self.rank.is_main:
             self._log(step, loader.stats)
         self._validate_and_save()
@@ -312,8 +311,9 @@ class Run:
         self._say(f"stopped after step {self.learner.step:,}, saved in {path}\ngo on with: {self._resume_command}")
         return EXIT_SIGNAL + (stop.number or signal.SIGINT)  # where another rank heard it
 
-    def _give_up(self, everyone: IntArray) -> int:
-        """Keep the weights of before the step, if they are sound, and say which batch it was."""
+    def _give_up(self, rows: IntArray) -> int:
+        """Keep the weights of before the step, if they are sound, and say which pictures all ranks had."""
+        everyone = gather_rows(torch.from_numpy(rows).to(self.rank.device), self.rank).cpu().numpy()
         tensors = (*self.learner.model.parameters(), *self.learner.model.buffers())
         if all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
             self._save()

@@ -283,3 +283,16 @@ def test_an_output_may_have_any_name(config: Path) -> None:
     run = config.parent / "my run \U0001f600"
     assert train(config, "--output", str(run), "--set", "optimizer.steps=1", "--set", "validation.every=0") == 0
     assert (run / "model.safetensors").exists()
+
+
+def test_pictures_that_stand_in_count_as_what_they_are(config: Path) -> None:
+    """Whoever is drawn for its words cannot be read, and pictures with or without words come instead."""
+    rows = [json.loads(line) for line in (config.parent / "table.jsonl").read_text().splitlines()]
+    for row in rows:
+        if row["words"]:
+            (config.parent / row["picture"]).write_bytes(b"no picture")
+    single = ("--set", "task.concept.draws=false", "--set", "task.concept.per_class=0", "--set", "optimizer.steps=1")
+    assert train(config, *single, "--set", "validation.every=0", "--set", "optimizer.log_every=1") == 0
+    [step] = read_metrics(config.parent / "run", "train")
+    assert "words" not in step["losses"]  # none of the pictures that stand in has any
+    assert 1.0 < step["losses"]["concept"] < 20.0  # each has one: a mean, not a sum
