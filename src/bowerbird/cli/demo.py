@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bowerbird import corpora
-from bowerbird.cli import options, outcome, processes, sheet, showcase, up
+from bowerbird.cli import contest, options, outcome, processes, quality, sheet, showcase, up
+from bowerbird.cli.eval import STYLES
 from bowerbird.cli.flow import Interrupt
 from bowerbird.cli.index import summarize
 from bowerbird.cli.indexing import Tally, index_roots
@@ -22,8 +23,9 @@ from bowerbird.cli.outcome import CommandFailed
 from bowerbird.cli.processes import Home, Running
 from bowerbird.cli.sources import RECORDS_FILE, count_sources
 from bowerbird.errors import BowerbirdError
+from bowerbird.evaluation import Pictures, rank_pairs
 from bowerbird.progress import Progress, format_duration
-from bowerbird.rpc.clients import Connection, DetectorClient, EmbedderClient, RetrievalClient, connect
+from bowerbird.rpc.clients import Connection, DetectorClient, EmbedderClient, Item, RetrievalClient, connect
 
 STEPS = 4
 LEAD = (
@@ -140,6 +142,7 @@ def write_page(connection: Connection, folder: Path, html: Path) -> None:
         "searches": str(len(searches)),
         "median search": f"{statistics.median(search.seconds for search in searches) * 1e3:.0f} ms",
         "embedder": EmbedderClient(connection).get_model().model.name,
+        **measure_quality(connection),
         "detector": DetectorClient(connection).get_model().model.name,
     }
     sheet.write_sheet(sheet.Sheet("What looks alike", LEAD, groups, facts), html)
@@ -147,6 +150,33 @@ def write_page(connection: Connection, folder: Path, html: Path) -> None:
         best = search.results[0] if search.results else None
         answer = f"{best.title} ({best.note}) {best.score:.3f}" if best else "nothing"
         print(f"  {search.label:<8} {search.title:<22.22} -> {answer}")
+
+
+def measure_quality(connection: Connection) -> dict[str, str]:
+    """What the page says of the quality of search: P@1 on concepts that nothing was trained on, if any are there.
+
+    From the vectors that were just indexed; `bowerbird eval retrieval` says more, with intervals.
+    """
+    client = RetrievalClient(connection)
+    [question] = contest.plan_questions(contest.UNSEEN_CONCEPTS, STYLES, corpora.UNSEEN_STYLE)
+
+    def is_asked(item: Item) -> bool:
+        fields = item.fields
+        return (
+            bool(fields.get("concept")) and fields.get("style") in STYLES and contest.is_unseen(str(fields["concept"]))
+        )
+
+    try:
+        corpus = quality.load_corpus(client, options.DEFAULT_INDEX, keep=is_asked)
+    except CommandFailed:  # only other sources were fetched
+        return {}
+    styles, concepts = ([str(fields[name]) for fields in corpus.fields] for name in ("style", "concept"))
+    standings = rank_pairs(Pictures(styles, concepts, corpus.embeddings, corpus.codes), question.pairs)
+    if not standings.concepts:
+        return {}
+    found = f"{standings.recall(1).mean():.1%}"
+    print(f"  P@1 across styles {found}: {len(standings.concepts):,} queries for concepts that were not trained on")
+    return {"P@1 across styles": found}
 
 
 def print_next(html: Path, corpus: Path, scene: Path, seconds: float) -> None:

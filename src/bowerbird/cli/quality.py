@@ -10,7 +10,7 @@ Legend: N items, Q queries, D dimensions, K ranks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import permutations
@@ -78,13 +78,15 @@ class Pair:
     binary: IntArray
 
 
-def load_corpus(client: RetrievalClient, index: str) -> Corpus:
-    """All items of an index with their vectors.
+def load_corpus(client: RetrievalClient, index: str, *, keep: Callable[[Item], bool] | None = None) -> Corpus:
+    """The items of an index with their vectors.
 
+    Args:
+        keep: which of them, told without their vectors; None: all.
     Raises:
-        CommandFailed: the index is empty, or has no binary codes.
+        CommandFailed: there is none, or the index has no binary codes.
     """
-    listed = list(client.list_items(index=index))
+    listed = [item for item in client.list_items(index=index) if keep is None or keep(item)]
     if not listed:
         raise CommandFailed(f"index {index!r} is empty; fill it with: bowerbird index FOLDER")
 
