@@ -10,7 +10,9 @@ Legend: B pictures of a step, N of the table, D our dimensions, K the teacher's.
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +61,14 @@ class Distiller(nn.Module):
         return ((1 - cosines) * wanted.any(1)).sum() / denominator
 
 
-def read_teacher(teacher: str, table: PictureTable, rows: IntArray, cache: Path, *, report: bool = True) -> Vectors:
+def read_teacher(teacher: str, table: PictureTable, rows: IntArray, folder: Path, *, report: bool = True) -> Vectors:
     """(N, K) float16 vectors of the training pictures.
 
     Args:
         teacher: name of a model of the zoo, or a .npy file with a vector for every row of the file that `table` is of.
         table: the N training pictures.
         rows: (N,) where they stand in that file.
-        cache: file that the zoo model's vectors are kept in, as computing them takes a while.
+        folder: where the zoo model's vectors are kept, as computing them takes a while.
         report: whether to show progress.
     Raises:
         ConfigInvalid: the file is no array with a row a picture.
@@ -77,9 +79,12 @@ def read_teacher(teacher: str, table: PictureTable, rows: IntArray, cache: Path,
         if len(vectors) <= rows.max():
             raise ConfigInvalid(f"[distill] teacher: {teacher} has {len(vectors):,} rows, the table has more")
         return vectors[rows]
+    key = hashlib.sha256(json.dumps([teacher, table.paths]).encode()).hexdigest()
+    cache = folder / f"teacher-{key[:12]}.npy"  # another model or other pictures have another file
     if not cache.exists():
         content = io.BytesIO()
         np.save(content, _embed(teacher, table, report=report))
+        folder.mkdir(parents=True, exist_ok=True)
         write_file(cache, content.getvalue())
     vectors = _load(cache)
     if len(vectors) != len(table):

@@ -155,8 +155,11 @@ class Learner:
 
     def _count_labelled(self, rows: IntArray) -> dict[str, int]:
         """Pictures of the global batch with a label of each task; of those that are there, some of which stand in."""
-        own = torch.tensor([targets.count(rows) for targets in self.targets.values()], device=self.rank.device)
-        return dict(zip(self.targets, sum_over_ranks(own, self.rank).tolist(), strict=True))
+        own = {name: targets.count(rows) for name, targets in self.targets.items()}
+        if self.rank.world_size == 1:  # no GPU is waited for
+            return own
+        everyone = sum_over_ranks(torch.tensor(list(own.values()), device=self.rank.device), self.rank)
+        return dict(zip(own, everyone.tolist(), strict=True))
 
     @property
     def _names(self) -> list[str]:
@@ -220,7 +223,7 @@ class Learner:
         norm = nn.utils.get_total_norm([parameter.grad for parameter in self._parameters]).double()
         raised = torch.tensor([float(flag)], dtype=torch.float64, device=sums.device)
         total = sum_over_ranks(torch.cat([sums.flatten(), raised]), self.rank)
-        *values, flags, gradient_norm = torch.cat([total, norm[None]]).tolist()  # the one time that a GPU is waited for
+        *values, flags, gradient_norm = torch.cat([total, norm[None]]).tolist()  # here a GPU is waited for
         if not np.isfinite([*values, gradient_norm]).all():
             self._forget_gradients()
             raise NotFinite

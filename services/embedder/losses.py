@@ -264,7 +264,8 @@ def draw_proxies(labels: Tensor, *, classes: int, share: float, generator: torch
     Args:
         labels: (B,) int64, -1 for none.
         classes: C.
-        share: of the C classes, drawn without replacement, in [0, 1].
+        share: of the C classes, drawn without replacement, in [0, 1]; above 0 at least one is, as a batch may have no
+            class of its own.
         generator: None is torch's own, of the device of the labels.
 
     Raises:
@@ -272,8 +273,8 @@ def draw_proxies(labels: Tensor, *, classes: int, share: float, generator: torch
     """
     if not 0 <= share <= 1:
         raise ArgumentInvalid(f"share: expected 0 to 1, got {share}")
-    drawn = torch.randperm(classes, generator=generator, device=labels.device)[: round(share * classes)]
-    ids: Tensor = torch.unique(torch.cat([labels[labels != NO_LABEL], drawn]))
+    order = torch.randperm(classes, generator=generator, device=labels.device)
+    ids: Tensor = torch.unique(torch.cat([labels[labels != NO_LABEL], order[: max(share > 0, round(share * classes))]]))
     return ids
 
 

@@ -10,6 +10,7 @@ sampling, frequencies or ranks nothing else grows with N; the sampler adds 8 N b
 
 from __future__ import annotations
 
+import errno
 import math
 import re
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from .sampled_softmax import Entries, cross_entropy, gather_rows
 
 INIT_BLOCK = 65_536  # rows that share a generator: a rank makes about its own only, and all worlds the same ones
 EPSILON = 1e-10
+OS_ERROR = re.compile(r"os error (\d+)")
 FILE = re.compile(r"rows-(\d{10})-(\d{10})\.safetensors")
 
 
@@ -145,11 +147,18 @@ class ShardedSoftmax(nn.Module):
         Args:
             directory: of this state alone, common to all ranks; made if missing.
             rank, world_size, optimizer: not used; other sharded modules may need them.
+        Raises:
+            OSError: it cannot be written.
         """
         directory.mkdir(parents=True, exist_ok=True)
         tensors = {"weight": self.weight.contiguous(), "squares": self.squares.contiguous()}
         metadata = {"labels": str(self.labels), "dimension": str(self.dimension)}
-        save_file(tensors, directory / f"rows-{self.start:010}-{self.stop:010}.safetensors", metadata)
+        path = directory / f"rows-{self.start:010}-{self.stop:010}.safetensors"
+        try:
+            save_file(tensors, path, metadata)
+        except SafetensorError as error:  # it tells the system's error in words only
+            number = OS_ERROR.search(str(error))
+            raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
 
     def load_shards(self, directory: Path, *, rank: int = 0, world_size: int = 1, optimizer: object = None) -> None:  # noqa: ARG002
         """Fill this rank's rows and sums from files that any number of ranks wrote; every bit is as it was.

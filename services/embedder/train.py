@@ -24,7 +24,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from bowerbird.errors import BowerbirdError
+from bowerbird.errors import BowerbirdError, StorageFull
 from bowerbird.models.checkpoints import load_backbone, read_tensors
 from bowerbird.models.efficientnet import load_zoo_weights
 from bowerbird.models.threads import cpu_budget
@@ -64,7 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return Run(config, rank, _resume_command(arguments)).run(stop, resume=options.resume)
     except BowerbirdError as error:
         sys.stderr.write(f"cannot train: {error}\n")
-        return EXIT_USAGE
+        return EXIT_FAILED if isinstance(error, StorageFull) else EXIT_USAGE
+    except OSError as error:  # the disk is full under metrics or plots, or a directory may not be written
+        sys.stderr.write(f"cannot go on: {error}\n")
+        return EXIT_FAILED
     except KeyboardInterrupt:
         sys.stderr.write("interrupted before the step was finished; the last state on disk stands\n")
         return EXIT_SIGNAL + signal.SIGINT
@@ -108,7 +111,15 @@ class Run:
         self._fingerprint: dict[str, Any] = {}
 
     def run(self, stop: StopSignal, *, resume: bool) -> int:
-        """Exit code of training to the end, or until stopped."""
+        """Exit code of training to the end, or until stopped.
+
+        Raises:
+            ConfigInvalid: another run is writing into the directory, among others.
+        """
+        with self.directory.claim() if self.rank.is_main else contextlib.nullcontext():
+            return self._run(stop, resume=resume)
+
+    def _run(self, stop: StopSignal, *, resume: bool) -> int:
         self.prepare(resume=resume)
         with self.open_loader() as loader:
             while self.learner.step < self.config.optimizer.steps:
@@ -119,7 +130,7 @@ class Run:
         if self.rank.is_main:
             self._progress.finish()
             self._draw()
-        best = f", the weights of step {self._best_step:,}" if self._best is not None else ""
+        best = f", the weights of step {self._best_step:,}" if self._best_step else ""
         export = shlex.join(["bowerbird", "export", "embedder", str(self.directory.path)])
         self._say(f"done: {self.directory.model}{best}{list_measures(self._measures)}")
         self._say(f"next: {export} --name NAME --zoo DIR")
@@ -203,9 +214,8 @@ class Run:
 
     def _read_teacher(self) -> Any:
         """Rank 0 computes the vectors, then all read them."""
-        arguments = (self.config.distill.teacher, self.data.table, self.data.rows, self.directory.path / "teacher.npy")
+        arguments = (self.config.distill.teacher, self.data.table, self.data.rows, self.directory.path)
         if self.rank.is_main:
-            self.directory.path.mkdir(parents=True, exist_ok=True)
             read_teacher(*arguments)
         wait_for_all(self.rank)
         return read_teacher(*arguments, report=False)
@@ -248,6 +258,9 @@ class Run:
         assert self.data.validation is not None
         with self._averaged():
             measures = self.data.validation.measure(self.learner.model, self.rank)
+        if unread := self.data.validation.unread:
+            some = f"{len(unread):,} of {len(self.data.validation):,} validation pictures cannot be read"
+            self._say(f"{some} and are left out; the first: {unread[0]}")
         score = summarise(measures, self.data.tasks, self.config.validation.best_by)
         better = score is not None and (self._best is None or score > self._best)
         if better or self._best is None:

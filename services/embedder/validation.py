@@ -40,7 +40,11 @@ QUERIES_AT_ONCE = 512
 
 
 class Validation:
-    """The pictures, their labels, and what to measure on them."""
+    """The pictures, their labels, and what to measure on them.
+
+    Attributes:
+        unread: names of the pictures that the last measurement had to leave out.
+    """
 
     def __init__(
         self, table: PictureTable, targets: Mapping[str, Targets], transform: Evaluate, *, workers: int = 1
@@ -54,6 +58,7 @@ class Validation:
         """
         self._table, self._targets, self._transform = table, targets, transform
         self._workers = max(1, workers)
+        self.unread: list[str] = []
 
     def __len__(self) -> int:
         return len(self._table)
@@ -64,6 +69,7 @@ class Validation:
         model.eval()
         with torch.inference_mode():
             rows, embeddings = self._embed(model, rank)
+            self.unread = [self._table.name(row) for row in np.setdiff1d(np.arange(len(self._table)), rows).tolist()]
             result = {}
             for task in model.config.tasks:
                 for name, value in _measure_task(model, task, embeddings, self._targets[task.name], rows).items():
@@ -92,7 +98,7 @@ class Validation:
     def _read(self, row: int) -> PixelArray | None:
         try:
             return images.decode(self._table.read(row), min_side=self._transform.min_side).pixels
-        except BowerbirdError:  # training has named it, or will
+        except BowerbirdError:
             return None
 
 

@@ -157,7 +157,8 @@ def launch(command: Sequence[str], processes: int) -> int:
     """Exit code of the command run as that many ranks on this machine: the first that is not 0, else 0.
 
     SIGINT and SIGTERM are passed on, once, to every rank: each runs in a session of its own, which a terminal's Ctrl-C
-    does not reach. When a rank fails, the others are told to end, as they would wait for it for ever.
+    does not reach. Where the terminal is closed (SIGHUP) they are told to end, or they would go on unseen. When a rank
+    fails, the others are told to end, as they would wait for it for ever.
     """
     with tempfile.TemporaryDirectory(prefix="bowerbird-") as folder:
         ranks = [_start(command, rank, processes, Path(folder) / "rendezvous") for rank in range(processes)]
@@ -165,9 +166,12 @@ def launch(command: Sequence[str], processes: int) -> int:
         def pass_on(number: int, _frame: FrameType | None) -> None:
             for process in ranks:
                 if process.poll() is None:
-                    process.send_signal(number)
+                    process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
-        previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup has it ignored
+            numbers.append(signal.SIGHUP)
+        previous = {number: signal.signal(number, pass_on) for number in numbers}
         try:
             return _wait(ranks)
         finally:

@@ -258,8 +258,10 @@ class Loader:
                     raise type(error)(f"row {candidate}, {self._table.name(candidate)}: {error.message}") from error
                 self._note_fault(candidate, error)
             candidate = int(mix(index, attempt) % np.uint64(len(self._table)))
+        first = "; ".join(f"{fault.name}: {fault.reason}" for fault in self._stats.faults)
         raise ArgumentInvalid(
-            f"table: {REPLACEMENTS} pictures in a row cannot be read; the first: {self._stats.faults}", field="table"
+            f"table: {REPLACEMENTS} pictures in a row cannot be read; is their root right? The first: {first}",
+            field="table",
         )
 
     def _prepare(self, index: int) -> PixelArray:

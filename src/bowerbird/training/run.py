@@ -9,9 +9,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -32,6 +35,22 @@ class RunDirectory:
         self.model = path / MODEL_FILE
         self.metrics = path / "metrics.jsonl"
         self.config = path / "config.json"
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """Nobody else writes here while this is entered; a process that ends in any way gives the directory back.
+
+        Raises:
+            ConfigInvalid: another process has it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDONLY)
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, descriptor)
+            with contextlib.suppress(OSError):  # a file system without locks
+                _lock(descriptor, self.path)
+            stack.callback(_remove_empty, self.path)  # nothing came of it: no trace is left
+            yield
 
     def open(self, *, resume: bool) -> State | None:
         """The state to go on from; None: from the start.
@@ -82,6 +101,20 @@ class RunDirectory:
             except ValueError:
                 break
         return rows
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigInvalid(
+            f"another process is writing a run into {path}; stop it first, or choose another directory with --output"
+        ) from None
 
 
 class StopSignal:

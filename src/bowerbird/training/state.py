@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from bowerbird.training.distributed import Rank, sum_over_ranks
 from bowerbird.training.ema import Ema
 
 PREFIX = "step-"
+STEP = re.compile(rf"{PREFIX}(\d+)")
 RECORD = "state.json"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NAMED_KEYS = 5  # in a message about many
@@ -83,18 +85,21 @@ def save(
     except OSError as error:
         failure = error
     _agree(failure, rank, fresh)
-    if rank.is_main:
-        _flush_tree(fresh)
-        fresh.rename(target)
-        _flush(directory)
-        _prune(directory, keep)
-    _agree(None, rank, fresh)
+    try:
+        if rank.is_main:
+            _flush_tree(fresh)
+            fresh.rename(target)
+            _flush(directory)
+            _prune(directory, keep)
+    except OSError as error:
+        failure = error
+    _agree(failure, rank, fresh)
     return target
 
 
 def find_latest(directory: Path) -> Path | None:
     """The newest state in the directory; None without any."""
-    return max(directory.glob(f"{PREFIX}*"), default=None, key=_step_of)
+    return max(_find_states(directory), default=None, key=_step_of)
 
 
 def load(path: Path) -> State:
@@ -295,9 +300,14 @@ def _flush(path: Path) -> None:
 
 
 def _prune(directory: Path, keep: int) -> None:
-    states = sorted(directory.glob(f"{PREFIX}*"), key=_step_of)
+    states = sorted(_find_states(directory), key=_step_of)
     for old in (*states[:-keep], *directory.glob(f".{PREFIX}*")):
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _find_states(directory: Path) -> list[Path]:
+    """What is named as a state; a copy that somebody put aside there is not."""
+    return [path for path in directory.glob(f"{PREFIX}*") if STEP.fullmatch(path.name)]
 
 
 def _step_of(path: Path) -> int:

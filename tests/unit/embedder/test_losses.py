@@ -270,6 +270,13 @@ def test_drawn_proxies_have_the_batch_and_a_share_of_the_rest(labels: list[int],
     assert round(100 * share) <= len(ids) <= round(100 * share) + len(labels)
 
 
+def test_a_small_share_of_few_classes_is_one() -> None:
+    """Else a part of a batch without labels of the task would have no class at all, and stop the run."""
+    drawn = losses.draw_proxies(single([-1, -1]), classes=4, share=0.1)
+    assert len(drawn) == 1
+    assert losses.norm_softmax(random(2, 6), random(4, 6), single([-1, -1]), proxy_ids=drawn) == 0
+
+
 def test_new_proxies_are_uniform_and_short() -> None:
     """U(-1/sqrt(d), 1/sqrt(d)) has the standard deviation 1/sqrt(3 d)."""
     proxies = losses.init_proxies_(torch.empty(2000, 16), torch.Generator().manual_seed(0))

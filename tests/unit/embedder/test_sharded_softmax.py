@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -231,6 +233,18 @@ def test_a_resumed_head_goes_on_bit_for_bit(tmp_path: Path) -> None:
 
     assert torch.equal(resumed.weight, four.weight)
     assert torch.equal(resumed.squares, four.squares)
+
+
+def test_a_full_disk_is_an_error_of_the_system(tmp_path: Path) -> None:
+    """As for any other file, so that the state is given up on all ranks."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256, limits[1]))
+    try:
+        with pytest.raises(OSError, match="rows-") as caught:
+            ShardedSoftmax(LABELS, DIMENSION).save_shard(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG
 
 
 def test_a_missing_doubled_or_damaged_file_is_told(state: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -296,3 +297,46 @@ def test_pictures_that_stand_in_count_as_what_they_are(config: Path) -> None:
     [step] = read_metrics(config.parent / "run", "train")
     assert "words" not in step["losses"]  # none of the pictures that stand in has any
     assert 1.0 < step["losses"]["concept"] < 20.0  # each has one: a mean, not a sum
+
+
+def test_a_full_disk_is_a_failure_and_no_usage(
+    config: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it shows: here under the measurements, which are no state."""
+    from bowerbird.training.run import RunDirectory
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device", "metrics.jsonl")
+
+    monkeypatch.setattr(RunDirectory, "log", fail)
+    assert train(config) == 1
+    assert "cannot go on: [Errno 28] No space left on device: 'metrics.jsonl'" in capfd.readouterr().err
+
+
+def test_validation_pictures_that_cannot_be_read_are_told(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Training never meets them, so nobody else would."""
+    (config.parent / "9-0.png").write_bytes(b"no picture")
+    (config.parent / "10-1.png").unlink()
+    assert train(config, "--set", "optimizer.steps=1") == 0
+    report = capfd.readouterr().err
+    assert "2 of 15 validation pictures cannot be read and are left out; the first: 9-0.png" in report
+
+
+def test_another_teacher_is_asked_anew(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one model of the zoo said of as many pictures is not taken for what another would say."""
+    import numpy as np
+
+    from services.embedder import distill
+
+    asked = []
+
+    def embed(name: str, table: object, *, report: bool) -> object:
+        asked.append(name)
+        return np.ones((len(table), 3), np.float16)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(distill, "_embed", embed)
+    short = ("--set", "optimizer.steps=1", "--set", "validation.every=0")
+    for teacher in ("one", "one", "two"):
+        assert train(config, "--set", f"distill.teacher={teacher}", *short) == 0
+        shutil.rmtree(config.parent / "run/states")
+    assert asked == ["one", "two"]

@@ -92,16 +92,20 @@ def test_a_failed_rank_ends_the_others(tmp_path: Path) -> None:
     assert time.monotonic() - start < 50
 
 
-def test_signals_reach_every_rank_once(tmp_path: Path) -> None:
-    """Ctrl-C at the launcher: each rank hears it, and its exit code comes back."""
+@pytest.mark.parametrize(
+    ("sent", "heard"), [(signal.SIGINT, signal.SIGINT), (signal.SIGHUP, signal.SIGTERM)], ids=["ctrl-c", "hang-up"]
+)
+def test_signals_reach_every_rank_once(tmp_path: Path, sent: signal.Signals, heard: signal.Signals) -> None:
+    """Ctrl-C at the launcher, or its terminal is closed: each rank hears it, and its exit code comes back."""
     process = launch(
         tmp_path,
         """
         import os, signal, time
         def note(number, frame):
             with (out / f"heard{os.environ['RANK']}").open("a") as file:
-                file.write("x")
+                file.write(f"{number} ")
         signal.signal(signal.SIGINT, note)
+        signal.signal(signal.SIGTERM, note)
         (out / f"ready{os.environ['RANK']}").touch()
         while not (out / f"heard{os.environ['RANK']}").exists():
             time.sleep(0.02)
@@ -111,10 +115,10 @@ def test_signals_reach_every_rank_once(tmp_path: Path) -> None:
     )
     while len(list(tmp_path.glob("ready*"))) < RANKS:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     code, output = finish(process)
     assert code == 130, output
-    assert [path.read_text() for path in sorted(tmp_path.glob("heard*"))] == ["x"] * RANKS
+    assert [path.read_text() for path in sorted(tmp_path.glob("heard*"))] == [f"{int(heard)} "] * RANKS
 
 
 def test_a_killed_rank_is_reported_as_a_shell_does(tmp_path: Path) -> None:

@@ -81,3 +81,15 @@ def test_curves_become_a_picture(tmp_path: Path) -> None:
 def test_the_running_mean_starts_at_the_first_value() -> None:
     """Without the bias towards zero of a plain exponential mean."""
     assert plots._running_mean([4.0, 4.0, 4.0]) == pytest.approx([4.0, 4.0, 4.0])
+
+
+def test_two_runs_never_write_into_one_directory(tmp_path: Path) -> None:
+    """The second is refused while the first lives; a directory that nothing came of is gone."""
+    path = tmp_path / "run"
+    with RunDirectory(path).claim():
+        with pytest.raises(ConfigInvalid, match="another process is writing"), RunDirectory(path).claim():
+            pass
+        (path / "file").touch()
+    with RunDirectory(path).claim():
+        (path / "file").unlink()
+    assert not path.exists()

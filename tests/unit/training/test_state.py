@@ -113,6 +113,16 @@ def test_a_directory_without_record_is_refused(tmp_path: Path) -> None:
         state.load_latest(tmp_path)
 
 
+def test_a_state_put_aside_is_none(tmp_path: Path) -> None:
+    """A copy by another name is neither resumed from nor counted nor removed, and hinders no save."""
+    trained = Trained(steps=1)
+    for step in (1, 2, 3):
+        newest = trained.save(tmp_path, step, keep=1)
+        (tmp_path / f"step-0000000{step}-good").mkdir()
+    assert state.find_latest(tmp_path) == newest
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 def test_a_full_disk_keeps_the_earlier_state(tmp_path: Path) -> None:
     """The system refuses to write on (here by its limit on file sizes): the old state is whole, the new one absent."""
     trained = Trained(steps=1)
