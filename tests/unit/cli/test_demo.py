@@ -1,5 +1,6 @@
 """The demo: its corpus step, its searches and its page, against services in this process."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -55,6 +56,25 @@ def test_page_has_searches_of_all_three_kinds(run: Run, served: Served, tmp_path
     assert "What looks alike" in text
     assert "noto: me (CC0)" in text
     assert (tmp_path / "scene.jpg").exists()
+
+
+def test_page_says_how_often_the_same_thing_is_found(run: Run, served: Served, tmp_path: Path) -> None:
+    """Over concepts that are kept from training (`cook` and `man-cook` are); without any of them it says nothing."""
+    corpus = write_corpus(tmp_path / "corpus")
+    run("index", corpus)
+    with connect(served.target) as connection:
+        assert demo.measure_quality(connection) == {}
+        for style in ("noto", "twemoji"):
+            for concept, colour in (("cook", "red"), ("man-cook", "blue")):
+                paint(tmp_path / f"more/{style}/{concept}.png", colour)
+        rows = [
+            {"path": f"{style}/{concept}.png", "style": style, "concept": concept}
+            for style in ("noto", "twemoji")
+            for concept in ("cook", "man-cook")
+        ]
+        (tmp_path / "more/pictures.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        run("index", tmp_path / "more")
+        assert demo.measure_quality(connection) == {"P@1 across styles": "100.0%"}
 
 
 def test_commands_on_the_page_can_be_typed(run: Run, served: Served, tmp_path: Path) -> None:
