@@ -155,19 +155,27 @@ class IndexCatalog:
             try:
                 new.relocate(self._directory(name), lambda: self._take_place(name, by), after=sequence)
             except BaseException:
-                if self._directory(name).is_dir():
+                if self._directory(name).is_dir() and not self._successor(name).exists():  # else the next start ends it
                     self._indexes = {**self.indexes, name: LiveIndex.open(self._directory(name), self._config)}
                 raise
             self._indexes = {**{key: value for key, value in self.indexes.items() if key != by}, name: new}
             return new
 
     def _take_place(self, name: str, by: str) -> None:
-        """Rename the directories; the first rename decides, `_finish_replacements` would do the others."""
-        directory = self._directory(name)
-        successor = self._directory(f"{name}{_SUCCESSOR_SUFFIX}")
+        """Rename the directories; the first rename decides, `_finish_replacements` would do the others.
+
+        A disk that refuses after the first is asked to undo it: what is written to the old index from then on must not
+        be thrown away by the next start.
+        """
+        directory, successor = self._directory(name), self._successor(name)
         with disk_faults(directory):
-            move_directory(self._directory(by), successor)
-            _finish_replacements([successor])
+            try:
+                move_directory(self._directory(by), successor)
+                _finish_replacements([successor])
+            except OSError:
+                if successor.exists() and directory.exists():
+                    move_directory(successor, self._directory(by))
+                raise
 
     def restore(self, snapshot_id: str, name: str, on_progress: Progress) -> LiveIndex:
         """A new index out of a snapshot. Raises IndexExists, SnapshotNotFound, SnapshotCorrupt, StorageFull."""
@@ -218,6 +226,9 @@ class IndexCatalog:
 
     def _directory(self, name: str) -> Path:
         return self._config.data_dir / "indexes" / name
+
+    def _successor(self, name: str) -> Path:
+        return self._directory(f"{name}{_SUCCESSOR_SUFFIX}")
 
     def _partial(self) -> Path:
         return self._config.data_dir / "indexes" / f"{PARTIAL_PREFIX}partial-{uuid.uuid4().hex}"

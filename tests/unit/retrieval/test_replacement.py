@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bowerbird.errors import Cancelled, FailedPrecondition, Internal
+from bowerbird.errors import Cancelled, FailedPrecondition, IndexNotFound, Internal
 from services.retrieval import catalog, disk
 from services.retrieval.config import RetrievalConfig
 from services.retrieval.engine import RetrievalEngine
@@ -91,6 +91,43 @@ def test_a_failed_replacement_leaves_both(
     for name in ("pictures", "next"):
         assert prepared.upsert_items(name, [make_item(9)]).written == 1
     assert prepared.replace_index("pictures", "next", sequence=prepared.get_index("pictures").sequence).items == 3
+
+
+@pytest.mark.parametrize("may_undo", [True, False])
+def test_no_write_is_lost_after_a_replacement_that_failed_halfway(
+    prepared: RetrievalEngine,
+    config: RetrievalConfig,
+    make_item: Callable[..., Item],
+    monkeypatch: pytest.MonkeyPatch,
+    may_undo: bool,
+) -> None:
+    """When the disk refuses after the first rename, it is undone; where even that fails, no write is acknowledged."""
+
+    def move(source: Path, target: Path) -> None:
+        if source.name.endswith(catalog._SUCCESSOR_SUFFIX) and not may_undo:
+            raise OSError("refused")
+        disk.move_directory(source, target)
+
+    def refuse_removal(_path: Path) -> None:
+        raise OSError("refused")
+
+    monkeypatch.setattr(catalog, "move_directory", move)
+    monkeypatch.setattr(catalog, "remove_directory", refuse_removal)
+    with pytest.raises(Internal, match="refused"):
+        prepared.replace_index("pictures", "next", sequence=1)
+    monkeypatch.undo()
+
+    if may_undo:
+        assert prepared.upsert_items("pictures", [make_item(7, "written-later")]).written == 1
+        assert prepared.upsert_items("next", [make_item(8)]).written == 1
+    else:
+        with pytest.raises(IndexNotFound):
+            prepared.upsert_items("pictures", [make_item(7, "written-later")])
+    prepared.close()
+    again = RetrievalEngine.open(config)
+    assert [info.name for info in again.list_indexes()] == (["next", "pictures"] if may_undo else ["pictures"])
+    assert ("written-later" in list_ids(again)) == may_undo
+    again.close()
 
 
 def refuse(source: Path, target: Path) -> None:
