@@ -5,8 +5,6 @@ Legend: M pictures.
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,6 @@ from bowerbird.training.dataset import PictureTable
 
 from .model import ModelConfig
 
-RECORD_FILES = ("pictures.jsonl", "tones.jsonl")  # beside the pictures of a corpus: source and licence of each
 TRAINED_SPLIT, HELD_OUT_SPLIT = "train", "validation"
 
 
@@ -112,34 +109,6 @@ def find_rows(table: PictureTable, place: TablePlace, split: str) -> npt.NDArray
     if not place.split_column:
         return np.arange(len(table) if split == TRAINED_SPLIT else 0)
     return np.flatnonzero(np.array([value == split for value in table.column(place.split_column)], bool))
-
-
-def find_sources(place: TablePlace) -> dict[str, str]:
-    """Licence by source of the training pictures, as the corpus beside them records it; empty if it does not.
-
-    Raises:
-        ConfigInvalid: it records some of them only.
-    """
-    records = [place.root / name for name in RECORD_FILES if (place.root / name).is_file()]
-    if not records:
-        return {}
-    known = {}
-    for line in (line for file in records for line in file.read_text().splitlines()):
-        record = json.loads(line)
-        known[record["path"]] = (str(record.get("source", "")), str(record.get("licence", "")))
-    table = place.read([])
-    names = table.paths
-    counts = Counter(known.get(names[row], ("", "")) for row in find_rows(table, place, TRAINED_SPLIT).tolist())
-    if unknown := sum(count for (source, licence), count in counts.items() if not (source and licence)):
-        places = " and ".join(map(str, records))
-        raise ConfigInvalid(
-            f"{unknown:,} training pictures have no source and licence in {places}; say with --training-data "
-            "SOURCE=LICENCE what the model learned from"
-        )
-    licences: dict[str, set[str]] = {}
-    for source, licence in counts:
-        licences.setdefault(source, set()).add(licence)
-    return {source: " / ".join(sorted(found)) for source, found in sorted(licences.items())}
 
 
 def _as_list(value: object) -> list[str]:

@@ -33,11 +33,11 @@ from bowerbird.vectors import CODE_BITS_MULTIPLE
 
 from . import model_card, quantization
 from .calibration import Calibration, calibrate_classes, calibrate_labels
-from .examples import Examples, TablePlace, find_sources, read_examples
+from .examples import Examples, TablePlace, read_examples
 from .model import METADATA_KEY, ModelConfig, MultiTaskEmbedder
+from .origins import CONFIG_FILE, find_origins, read_config
 from .serving_graph import ServedNetwork, export_graph, measure_parity, run_graph, store_half
 
-CONFIG_FILE = "config.json"
 MAX_BYTES = 12 * 2**20  # of a file in git
 MAX_PICTURES = 1000
 RUN_BATCH = 32
@@ -107,10 +107,9 @@ def export(options: argparse.Namespace) -> zoo.ZooModel:
     whole, tensors, record = read_run(options.run)
     head_names = {**HEAD_NAMES, **_read_pairs(options.head_name, "--head-name")}
     network = ServedNetwork(build_network(whole, tensors))
+    _check_heads(network.tasks, head_names)
     place = _find_table(options)
-    trained_on = _read_pairs(options.training_data, "--training-data") or (find_sources(place) if place else {})
-    if not trained_on:
-        raise ConfigInvalid("say what the model learned from, and its licence, with --training-data SOURCE=LICENCE")
+    trained_on = _read_pairs(options.training_data, "--training-data") or find_origins(options.run)
     exact = export_graph(network, options.name)
     stored = store_half(exact)
     parity = measure_parity(network, exact, stored)
@@ -119,9 +118,12 @@ def export(options: argparse.Namespace) -> zoo.ZooModel:
         if place is None:
             raise ConfigInvalid(f"{options.run} has no {CONFIG_FILE} that names a table; name one with --table")
         examples = read_examples(place, whole, limit=options.max_pictures)
-    notes = {}
+    notes, weights = {}, "stored as float16, computed as float32"
     if options.int8 and examples is not None:
-        stored, notes["8-bit weights"] = _try_int8(exact, stored, examples, whole)
+        kept, notes["8-bit weights"] = _try_int8(exact, stored, examples, whole)
+        if kept is not stored:
+            stored, weights = kept, "matrices as 8-bit integers"
+            parity = measure_parity(network, exact, stored, is_bounded=False)
     calibrations: Mapping[str, Calibration] = {}
     if examples is not None and not options.no_calibration:
         calibrations = calibrate(stored, network, examples)
@@ -136,6 +138,7 @@ def export(options: argparse.Namespace) -> zoo.ZooModel:
         config=network.model.config,
         step=int(record.get("step", 0)),
         parameters=sum(parameter.numel() for parameter in network.model.parameters()),
+        weights=weights,
         parity=parity,
         licence=options.licence,
         attribution=options.attribution,
@@ -229,12 +232,8 @@ def _try_int8(
 
 
 def _find_table(options: argparse.Namespace) -> TablePlace | None:
-    config = (options.run if options.run.is_dir() else options.run.parent) / CONFIG_FILE
-    if config.is_file():
-        try:
-            return TablePlace.from_run(json.loads(config.read_text()), options.table)
-        except ValueError as error:
-            raise ConfigInvalid(f"{config} cannot be read: {error}") from error
+    if config := read_config(options.run):
+        return TablePlace.from_run(config, options.table)
     return TablePlace(options.table, options.table.parent, "picture", "split") if options.table else None
 
 
@@ -245,6 +244,17 @@ def _check_name(name: str, folder: Path, *, replace: bool) -> None:
         raise ConfigInvalid(
             f"{folder} has a model named {name!r}; choose another --name, or overwrite it with --replace"
         )
+
+
+def _check_heads(tasks: Sequence[str], head_names: Mapping[str, str]) -> None:
+    """Nothing, if requests can tell the heads apart; to be found out before a file is written."""
+    names = [head_names.get(task, task) for task in tasks]
+    for task, name in zip(tasks, names, strict=True):
+        if name in zoo.RESERVED_HEADS or names.count(name) > 1:
+            raise ConfigInvalid(
+                f"the head of task {task!r} cannot be called {name!r}, which requests use for something else; give it "
+                f"another name with --head-name {task}=NAME"
+            )
 
 
 def _read_pairs(pairs: Sequence[str], option: str) -> dict[str, str]:

@@ -22,6 +22,8 @@ class Facts:
     """What the files say.
 
     Attributes:
+        weights: how they are stored.
+        parity: of the file that is written.
         trained_on: licence by source.
         head_names: what requests call a task's head; those not here have the task's name.
         calibrations: by task.
@@ -33,6 +35,7 @@ class Facts:
     config: ModelConfig
     step: int
     parameters: int
+    weights: str
     parity: Parity
     licence: str
     attribution: str
@@ -125,8 +128,7 @@ def render_page(facts: Facts, size_bytes: int) -> str:
     rows = {
         "network": describe_network(config.backbone),
         "licence": facts.licence,
-        "parameters": f"{facts.parameters / 1e6:.1f} million, stored as float16 ({size_bytes / 1e6:.1f} MB), "
-        "computed as float32",
+        "parameters": f"{facts.parameters / 1e6:.1f} million, {facts.weights} ({size_bytes / 1e6:.1f} MB)",
         "input": f"{config.backbone.image_size[1]} x {config.backbone.image_size[0]} RGB, squeezed",
         "`embedding`": f"{config.dimension} floats of unit length",
         "`code_projection`": f"the embedding before that; its signs are the {config.dimension}-bit code",

@@ -42,7 +42,7 @@ class Variant:
         size_bytes: of the file.
         seconds: of a picture in batches of 4 with one thread: the median of interleaved rounds.
         cosine: mean between its embeddings and those of the float file.
-        p_at_1: share of pictures whose nearest other has the same label.
+        p_at_1: share of pictures whose nearest other has the same label; NaN where no two pictures have one.
     """
 
     name: str
@@ -82,7 +82,10 @@ def measure_variants(
 
 
 def choose(variants: Sequence[Variant]) -> Variant:
-    """The fastest that loses half a point at most and is clearly faster than the float file; else that one."""
+    """The fastest that loses half a point at most and is clearly faster than the float file; else that one.
+
+    Where quality could not be measured, nothing is known to be as good: the float file.
+    """
     reference = next(variant for variant in variants if variant.name == "float")
     worthy = [
         variant
@@ -131,13 +134,13 @@ def quantize_all(model: onnx.ModelProto, pictures: FloatArray) -> onnx.ModelProt
 
 
 def measure_p_at_1(embeddings: FloatArray, labels: Sequence[object]) -> float:
-    """Share of pictures whose nearest other has their label, among those that have one of the same label."""
+    """Share of pictures whose nearest other has their label, among those that share it; NaN if there are none."""
     names, numbers = np.unique([str(label) for label in labels], return_inverse=True)
     asked = np.bincount(numbers, minlength=len(names))[numbers] > 1
     scores = embeddings @ embeddings.T
     np.fill_diagonal(scores, -np.inf)
     right = numbers[scores.argmax(axis=1)] == numbers
-    return float(right[asked].mean()) if asked.any() else 0.0
+    return float(right[asked].mean()) if asked.any() else float("nan")
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:

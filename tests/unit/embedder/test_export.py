@@ -22,11 +22,12 @@ from bowerbird.models import ModelsConfig, zoo  # noqa: E402
 from bowerbird.models.tensorrt_build import build  # noqa: E402
 from bowerbird.models.vit import VitConfig  # noqa: E402
 from bowerbird.training.run import MODEL_FILE  # noqa: E402
-from services.embedder import export, serving_graph  # noqa: E402
+from services.embedder import export, quantization, serving_graph  # noqa: E402
 from services.embedder.config import EmbedderConfig  # noqa: E402
 from services.embedder.engine import EmbedderEngine, EmbedInput  # noqa: E402
 from services.embedder.heads import EmbedOptions  # noqa: E402
 from services.embedder.model import METADATA_KEY, ModelConfig, MultiTaskEmbedder, TaskSpec  # noqa: E402
+from services.embedder.origins import find_origins  # noqa: E402
 
 SIDE, DIMENSION = 16, 64
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "yellow": (230, 220, 20)}
@@ -212,6 +213,23 @@ def test_eight_bits_are_measured_beside_the_float_file(
     assert "Kept: " in model.path.with_suffix(".md").read_text()
 
 
+@pytest.mark.usefixtures("graph_at_hand")
+def test_the_card_states_the_differences_of_the_file_that_is_kept(
+    exported: tuple[zoo.ZooModel, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight bits are further from the network than float16, and the card and the page say so."""
+    model, run = exported
+    monkeypatch.setattr(quantization, "choose", lambda variants: variants[1])
+    eight = export.export(parse(run, "--name", "vit-int8", "--zoo", tmp_path, "--int8"))
+    plain, kept = (
+        tomllib.loads(each.path.with_suffix(".toml").read_text())["numbers"]["max_difference"]
+        for each in (model, eight)
+    )
+    assert kept > 2 * plain
+    assert "8-bit integers" in eight.path.with_suffix(".md").read_text()
+    assert "stored as float16" not in eight.path.with_suffix(".md").read_text()
+
+
 # ---------------------------------------------------------------------------------------------------- what is refused
 
 
@@ -274,3 +292,57 @@ def test_training_data_must_be_named(tmp_path: Path) -> None:
         export.export(parse(run, "--name", "x", "--zoo", tmp_path / "zoo"))
     with pytest.raises(ConfigInvalid, match="two words"):
         export.export(parse(run, "--name", "x", "--zoo", tmp_path / "zoo", "--training-data", "mine"))
+
+
+def add_to_config(run: Path, **changes: Any) -> None:
+    """Change the configuration that a run left."""
+    file = run / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+@pytest.mark.usefixtures("graph_at_hand")
+def test_pictures_to_calibrate_on_are_not_what_it_learned_from(
+    exported: tuple[zoo.ZooModel, Path], tmp_path: Path
+) -> None:
+    """The card names the sources of the run's own table, whatever other table its scores are fitted on."""
+    _, run = exported
+    table = write_corpus(tmp_path / "other")
+    records = (tmp_path / "other/pictures.jsonl").read_text().replace("twemoji", "strangers")
+    (tmp_path / "other/pictures.jsonl").write_text(records)
+    model = export.export(parse(run, "--name", "vit-other", "--zoo", tmp_path / "zoo", "--table", table))
+    assert {data.source for data in model.training_data} == {"noto", "twemoji"}
+
+
+def test_all_that_the_weights_come_from_is_named(tmp_path: Path) -> None:
+    """The runs before this one, a teacher and the first weights of a stem; what is on no record has to be said."""
+    run, first = write_run(tmp_path / "last"), write_run(tmp_path / "first")
+    records = tmp_path / "first/corpus/pictures.jsonl"
+    records.write_text(records.read_text().replace("twemoji", "openclipart").replace("CC-BY-4.0", "CC0-1.0"))
+    own = {"noto": "Apache-2.0", "twemoji": "CC-BY-4.0"}
+    assert find_origins(run) == own
+    add_to_config(run, init=str(first), distill={"teacher": "efficientnet-lite0"})
+    add_to_config(first, backbone={"stem": "efficientnet-lite0"})
+    assert find_origins(run) == own | {
+        "openclipart": "CC0-1.0",
+        "efficientnet-lite0 (teacher)": "Apache-2.0",
+        "efficientnet-lite0 (first weights of the stem)": "Apache-2.0",
+    }
+    for changes in (
+        {"init": str(tmp_path / "dino.safetensors")},
+        {"init": str(run)},
+        {"distill": {"teacher": "x.npy"}},
+    ):
+        add_to_config(run, **changes)
+        with pytest.raises(ConfigInvalid, match=r"nothing is on record of .* --training-data"):
+            find_origins(run)
+
+
+@pytest.mark.parametrize("words", [["--head-name", "category=code"], ["--head-name", "annotations=category"]])
+def test_heads_that_cannot_be_asked_for_are_refused_before_anything_is_written(
+    tmp_path: Path, words: list[str]
+) -> None:
+    """A name that requests use otherwise, or two heads of one name: the zoo stays as it was."""
+    run = write_run(tmp_path)
+    with pytest.raises(ConfigInvalid, match=r"--head-name .*=NAME"):
+        export.export(parse(run, "--name", "x", "--zoo", tmp_path / "zoo", *words))
+    assert not (tmp_path / "zoo").exists()

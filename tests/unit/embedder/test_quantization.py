@@ -39,7 +39,14 @@ def test_precision_at_one_is_that_of_the_nearest_other() -> None:
     angles = np.array([0.0, 0.1, 0.15, 1.0, 2.0])
     embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     assert measure_p_at_1(embeddings, ["a", "a", "b", "a", "c"]) == pytest.approx(1 / 3)
-    assert measure_p_at_1(embeddings, list("abcde")) == 0.0
+
+
+def test_what_could_not_be_measured_is_not_kept() -> None:
+    """Where no two pictures share a label, speed alone decides nothing."""
+    unknown = measure_p_at_1(np.eye(3, dtype=np.float32), list("abc"))
+    assert np.isnan(unknown)
+    variants = [make("float", 0.010, unknown), make("dynamic", 0.001, unknown)]
+    assert choose(variants).name == "float"
 
 
 def test_the_table_has_a_row_a_form() -> None:
