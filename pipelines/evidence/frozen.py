@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -27,7 +25,7 @@ from services.embedder.losses import init_proxies_, norm_softmax
 
 from .bench import BATCH, SIDE, TRAIN, Bench
 from .examine import FloatArray, IntArray, Representation
-from .results import digest
+from .results import digest, keep_array
 
 CNN = "efficientnet-lite0"
 AUGMENTATION = "strong"
@@ -83,7 +81,7 @@ def compute_features(bench: Bench) -> FloatArray:
             bench.check_stop()
             rows = range(start, min(start + BATCH, count))
             parts.append(_run(engine, bench.prepare(rows, size, model.input.mean, model.input.std)))
-        _keep(file, np.concatenate(parts))
+        keep_array(file, np.concatenate(parts))
     return np.asarray(np.load(file), np.float32)
 
 
@@ -106,7 +104,7 @@ def compute_views(bench: Bench, rows: list[int]) -> FloatArray:
             pixels = [transform.prepare(images.decode(bench.pictures.read(row)).pixels) for row in some]
             batch = transform(pixels, np.array(some, np.int64), view)
             parts.append(_run(engine, np.ascontiguousarray(batch.numpy())))
-        _keep(file, np.concatenate(parts).astype(np.float16))
+        keep_array(file, np.concatenate(parts).astype(np.float16))
     clean = compute_features(bench)[rows].astype(np.float16)
     return np.stack([*(np.load(folder / f"{key}-{view}.npy") for view in range(views)), clean]).astype(np.float32)
 
@@ -150,11 +148,3 @@ def _start(model: zoo.ZooModel) -> OnnxRuntimeEngine:
 
 def _run(engine: OnnxRuntimeEngine, batch: FloatArray) -> FloatArray:
     return engine.run(batch, ["embedding"])["embedding"]
-
-
-def _keep(file: Path, values: npt.NDArray[np.floating]) -> None:
-    """Save an array; a kill leaves no half of it under this name."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}")
-    np.save(temporary, values)
-    temporary.rename(file)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bowerbird.evaluation import Sample
 
@@ -102,6 +103,14 @@ def digest(*parts: object) -> str:
     """12 hex digits that stand for these values, whatever their order in dictionaries."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def keep_array(file: Path, values: npt.NDArray[np.floating]) -> None:
+    """Save an array; a kill leaves no half of it under this name."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}")
+    np.save(temporary, values)
+    temporary.rename(file)
 
 
 def describe_origin(seconds: float) -> dict[str, Any]:

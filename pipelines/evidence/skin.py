@@ -17,7 +17,7 @@ from bowerbird.models.skin_tone import measure_tone
 
 from .bench import TRAIN, Bench
 from .examine import FloatArray, Representation
-from .results import digest
+from .results import digest, keep_array
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,5 @@ def compute_angles(bench: Bench, column: str) -> FloatArray:
         for row, tone in enumerate(bench.columns[column]):
             if tone:
                 angles[row] = measure_tone(images.decode(bench.pictures.read(row)).pixels).angle
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.save(file, angles)
+        keep_array(file, angles)
     return np.asarray(np.load(file), np.float32)

@@ -213,7 +213,7 @@ class EmbedderEngine:
             wanted: as for `embed`.
             deadline, is_cancelled: as for `embed`; asked again before every few inputs.
         Raises:
-            ArgumentInvalid: no input, or too many.
+            ArgumentInvalid: no input, or too many, or too many labels for one answer.
             QueueFull: too much is under way.
             ExpiredInQueue, Cancelled: nobody waits for the answer.
         """
@@ -221,6 +221,7 @@ class EmbedderEngine:
             raise ArgumentInvalid(
                 f"expected 1 to {self._config.max_batch_size} inputs, got {len(inputs)}", field="inputs"
             )
+        wanted.check_count(len(inputs))
         call = Call(
             deadline,
             is_cancelled,

@@ -18,6 +18,7 @@ from bowerbird.models.zoo import HeadSpec
 VECTOR_OUTPUTS = ("embedding", "code_projection")
 DEFAULT_TOP_LABELS = 10
 MAX_TOP_LABELS = 1000
+MAX_LABELS_A_BATCH = 100_000  # of all inputs and heads together: some 3 MB, where a message has at most 16
 NO_ATTRIBUTES = ("category", "annotations")  # heads that `attributes` leaves out
 
 
@@ -60,6 +61,20 @@ class Wanted:
     def outputs(self) -> tuple[str, ...]:
         """Names of the model's outputs that the answer needs; vectors are always among them."""
         return (*VECTOR_OUTPUTS, *(head.output for head in self.heads))
+
+    def check_count(self, inputs: int) -> None:
+        """Nothing, if the labels of so many inputs fit one answer; to be asked before they are computed.
+
+        Raises:
+            ArgumentInvalid: they might not.
+        """
+        a_picture = sum(min(self.top_labels, len(head.labels)) for head in self.heads)
+        if inputs * a_picture > MAX_LABELS_A_BATCH:
+            raise ArgumentInvalid(
+                f"top_labels: up to {a_picture:,} labels of each of {inputs} inputs are more than the "
+                f"{MAX_LABELS_A_BATCH:,} of one answer; ask for fewer labels or heads, or send fewer inputs at once",
+                field="options.top_labels",
+            )
 
     def read_labels(self, outputs: Mapping[str, FloatArray], row: int) -> Labels:
         """The labels of one picture, by head.

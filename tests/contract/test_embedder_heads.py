@@ -24,6 +24,7 @@ from bowerbird.models.preprocessing import make_batch
 from bowerbird.rpc.clients import EmbedderClient, Head, connect
 from bowerbird.testing import run_server
 from bowerbird.v1 import embedder_pb2, types_pb2
+from services.embedder import heads
 from services.embedder.config import EmbedderConfig
 from services.embedder.engine import EmbedderEngine
 from services.embedder.server import build_services
@@ -227,6 +228,19 @@ def test_numbers_out_of_range_are_refused(served: Served, options: dict[str, Any
     with pytest.raises(errors.ArgumentInvalid) as refused:
         served.client.embed(PICTURES[0], **options)
     assert refused.value.field == field
+
+
+def test_more_labels_than_an_answer_holds_are_refused_before_computing(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of inputs counts; what is left out of the answer does not."""
+    a_picture = sum(len(LABELS[head]) for head in HEADS)
+    monkeypatch.setattr(heads, "MAX_LABELS_A_BATCH", 4 * a_picture - 1)
+    with pytest.raises(errors.ArgumentInvalid, match="send fewer inputs at once") as refused:
+        served.client.batch_embed(PICTURES, return_fields=["*"], top_labels=1000)
+    assert refused.value.field == "options.top_labels"
+    assert len(served.client.batch_embed(PICTURES[:3], return_fields=["*"], top_labels=1000).labels) == 3
+    assert len(served.client.batch_embed(PICTURES, return_fields=["*"], top_labels=1).labels) == 4
 
 
 def test_random_requests_never_break_the_server(served: Served) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from bowerbird.cli import processes
 from bowerbird.cli.outcome import CommandFailed
@@ -20,6 +22,7 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 120.0
 READY_POLL_S = 1.0
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # beside Ctrl-C
 KEPT = ("BOWERBIRD_MODELS_", "BOWERBIRD_ZOO")  # of our variables; the rest describes other services
 
 
@@ -33,7 +36,7 @@ def serve_model(name: str) -> Iterator[Connection]:
         CommandFailed: the process ended or is not ready in time; the message shows the end of its log.
     """
     port = processes.choose_port(HOST, 0)
-    with tempfile.TemporaryDirectory(prefix="bowerbird-eval-") as folder:
+    with _leaving_on_signals(), tempfile.TemporaryDirectory(prefix="bowerbird-eval-") as folder:
         log = Path(folder) / "embedder.log"
         process = _start(name, port, log)
         try:
@@ -42,6 +45,24 @@ def serve_model(name: str) -> Iterator[Connection]:
                 yield connection
         finally:
             _stop(process)
+
+
+@contextmanager
+def _leaving_on_signals() -> Iterator[None]:
+    """While entered, being terminated or hung up on raises SystemExit, so that the process is ended then too."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    kept = {number: signal.getsignal(number) for number in ENDING}
+    kept = {number: previous for number, previous in kept.items() if previous is not signal.SIG_IGN}  # as of nohup
+    for number in kept:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, previous in kept.items():
+            signal.signal(number, previous)
 
 
 def _start(name: str, port: int, log: Path) -> subprocess.Popen[bytes]:

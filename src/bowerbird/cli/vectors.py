@@ -72,7 +72,7 @@ class Store:
             with self.file.open("rb") as file, np.load(file, allow_pickle=False) as kept:
                 columns = kept["digests"].tolist(), kept["embeddings"], kept["codes"]
                 self.rows = {digest: (row, code) for digest, row, code in zip(*columns, strict=True)}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             self.rows = {}  # it can be computed again
 
     def save(self) -> None:
@@ -101,7 +101,7 @@ def embed_files(arguments: Options, model: str, files: Sequence[Path]) -> Vector
     if missing:
         try:
             with _open_server(arguments, found) as connection:
-                _fill(store, connection, missing, found.name)
+                _fill(store, connection, missing, found)
         finally:
             store.save()
     rows = [store.rows[digest] for digest in digests]
@@ -143,14 +143,24 @@ def _open_server(arguments: Options, model: ModelRef) -> Iterator[Connection]:
             yield connection
 
 
-def _fill(store: Store, connection: Connection, missing: dict[str, Path], name: str) -> None:
-    """Compute what is missing, in bounded batches, two in flight so that reading and computing overlap."""
+def _fill(store: Store, connection: Connection, missing: dict[str, Path], model: ModelRef) -> None:
+    """Compute what is missing, in bounded batches, two in flight so that reading and computing overlap.
+
+    Raises:
+        CommandFailed: a picture cannot be embedded, or another model answers; its vectors are not kept.
+    """
     client, lock = EmbedderClient(connection), threading.Lock()
     served = client.get_model()
-    progress = Progress(len(missing), f"pictures by {name}")
+    progress = Progress(len(missing), f"pictures by {model.name}")
 
     def embed(window: list[Picture]) -> None:
         result = flow.with_retries(lambda: client.batch_embed([picture.data for picture in window], half=True))
+        if result.info.models != (model,):
+            names = ", ".join(f"{each.name} {each.version}" for each in result.info.models) or "a model without a name"
+            raise CommandFailed(
+                f"{names} answers in place of {model.name} {model.version}: the file of the model was changed, or the "
+                "services started anew, meanwhile; run this again"
+            )
         for position, error in result.errors.items():
             raise CommandFailed(f"{missing[window[position].item_id]} cannot be embedded: {error.message}")
         with lock:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bowerbird.errors import ArgumentInvalid
 from bowerbird.evaluation.bootstrap import Sample
 from bowerbird.evaluation.measures import FloatArray, IntArray, expected_recall
 from bowerbird.vectors import CodeArray
@@ -97,6 +98,8 @@ def rank_pairs(
 
     Args:
         keep: whether a concept is asked for, both as query and in the gallery; the default takes all.
+    Raises:
+        ArgumentInvalid: an embedding that takes part is not finite: nothing is better than NaN, so it would be perfect.
     """
     ranked, names, parts = [], [], []
     for pair in pairs:
@@ -125,6 +128,12 @@ def rank_pairs(
 
 def _rank_pair(pictures: Pictures, queries: IntArray, gallery: IntArray) -> list[IntArray]:
     """[better, tied] by embeddings, then by codes if there are any; row i of the queries asks for i of the gallery."""
+    for row in (*queries, *gallery):
+        if not np.isfinite(pictures.embeddings[row]).all():
+            raise ArgumentInvalid(
+                f"the embedding of {pictures.concepts[row]!r} in style {pictures.styles[row]!r} is not finite: the "
+                "model is broken, or cannot be computed here"
+            )
     columns = [*_stand(pictures.embeddings[queries], pictures.embeddings[gallery])]
     if pictures.codes is not None:
         # The inner product of signs is B - 2 * Hamming distance: the same order, and the same ties.

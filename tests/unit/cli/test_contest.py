@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bowerbird.cli import contest, outcome
+from bowerbird.cli import contest, outcome, vectors
 from bowerbird.cli.vectors import Vectors
 from bowerbird.corpora import PictureRecord, split_of
 from bowerbird.rpc.clients import ModelRef
@@ -108,15 +109,34 @@ def test_a_broken_picture_is_named(run: Run, corpus: Path, capsys: Capture) -> N
     assert str(broken) in capsys.readouterr().err
 
 
-def test_a_spoilt_cache_is_computed_again(run: Run, corpus: Path, capsys: Capture, tmp_path: Path) -> None:
-    """A file cut short on a full disk costs time and nothing else."""
+@pytest.mark.parametrize("left", [100, 0])
+def test_a_spoilt_cache_is_computed_again(run: Run, corpus: Path, capsys: Capture, tmp_path: Path, left: int) -> None:
+    """A file cut short, by a full disk or a power loss, costs time and nothing else."""
     ask = words(corpus, "--model", "colours", "--split", "unseen-concepts", "--json")
     assert run(*ask) == outcome.EXIT_OK
     [kept] = (tmp_path / "cache" / "vectors").iterdir()
-    kept.write_bytes(kept.read_bytes()[:100])
+    kept.write_bytes(kept.read_bytes()[:left])
     capsys.readouterr()
     assert run(*ask) == outcome.EXIT_OK
     assert json.loads(capsys.readouterr().out)["models"][0]["computed_now"] == 12
+
+
+def test_vectors_of_another_file_are_not_kept(
+    run: Run, served: Any, corpus: Path, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Services that start anew with another file of the same name, after they were asked, do not spoil the cache."""
+    ask, find_model = words(corpus, "--model", "colours"), vectors._find_model
+
+    def find_and_restart(*given: Any) -> ModelRef:
+        found = find_model(*given)
+        monkeypatch.setattr(vectors, "_ask_server", lambda _: found)
+        served.embedder.info = replace(served.embedder.info, version="ffffffffffff")
+        return found
+
+    monkeypatch.setattr(vectors, "_find_model", find_and_restart)
+    assert run(*ask) == outcome.EXIT_FAILED
+    assert "colours ffffffffffff answers in place of colours 0123456789ab" in capsys.readouterr().err
+    assert not (tmp_path / "cache" / "vectors").exists()
 
 
 def make_vectors(name: str, records: list[PictureRecord], noise: float) -> Vectors:
@@ -124,8 +144,8 @@ def make_vectors(name: str, records: list[PictureRecord], noise: float) -> Vecto
     generator = np.random.default_rng(0)
     centre = {concept: generator.standard_normal(64) for concept in sorted({each.concept for each in records})}
     rows = [centre[each.concept] + noise * generator.standard_normal(64) for each in records]
-    vectors = np.array(rows, np.float32)
-    return Vectors(ModelRef(name, "0" * 12), normalize(vectors), pack_code(vectors), 0)
+    raw = np.array(rows, np.float32)
+    return Vectors(ModelRef(name, "0" * 12), normalize(raw), pack_code(raw), 0)
 
 
 def test_models_are_compared_with_the_first_one() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bowerbird import evaluation
+from bowerbird.errors import ArgumentInvalid
 from bowerbird.evaluation import Pictures
 from bowerbird.vectors import normalize, pack_code
 
@@ -67,6 +68,15 @@ def test_one_vector_for_all_is_no_better_than_chance() -> None:
     standings = evaluation.rank_pairs(flat, [("ink", "oil")])
     assert standings.recall(1).mean() == pytest.approx(standings.chance)
     assert standings.code_recall(10).mean() == pytest.approx(0.5)
+
+
+def test_vectors_that_are_not_finite_are_refused() -> None:
+    """Nothing compares as better than NaN: a broken model would find everything."""
+    broken = make_pictures(0.1)
+    broken.embeddings[23] = np.nan
+    with pytest.raises(ArgumentInvalid, match="'thing-03' in style 'oil' is not finite"):
+        evaluation.rank_pairs(broken, [("ink", "oil")])
+    assert len(evaluation.rank_pairs(broken, [("ink", "clay")]).concepts) == 20  # nobody asks for it
 
 
 def test_concepts_of_one_family_are_one_cluster() -> None:
