@@ -46,6 +46,8 @@ def describe(data: TrainingSet, config: TrainConfig) -> str:
     epochs = config.optimizer.steps / data.sampler.steps_per_epoch
     steps = f"{config.optimizer.steps:,} steps of {config.optimizer.batch_size} ({epochs:.1f} epochs)"
     lines = [f"{len(data.table):,} training pictures, {len(data.validation or ()):,} for validation; {steps}"]
+    if data.remark:
+        lines.append(f"  no picture validates, so nothing is measured and the last weights are kept{data.remark}")
     for task in data.tasks:
         targets = data.targets[task.name]
         counts = count_labels(targets, len(task.labels))

@@ -31,7 +31,7 @@ from bowerbird.models.threads import cpu_budget
 from bowerbird.models.vit import HybridStem
 from bowerbird.progress import Progress
 from bowerbird.training import plots, state
-from bowerbird.training.augment import Augment, AugmentConfig
+from bowerbird.training.augment import Augment
 from bowerbird.training.distributed import Rank, gather_rows, join, launch, wait_for_all
 from bowerbird.training.draws import IntArray
 from bowerbird.training.loader import Loader, LoaderStats
@@ -141,6 +141,7 @@ class Run:
         latest = self.directory.open(resume=resume)
         _set_threads(self.config)
         self.data = read_training_set(self.config)
+        self.data.sampler.batch(0, self.rank.rank, self.rank.world_size)  # refuses what the ranks cannot share
         self._fingerprint = continuity.fingerprint(self.data)
         self._say(describe(self.data, self.config))
         wait_for_all(self.rank)
@@ -161,15 +162,13 @@ class Run:
     def open_loader(self) -> Loader:
         """The batches that are still to come."""
         data = self.config.data
-        changes = dict(self.config.augmentation)
-        augmentation = AugmentConfig.from_preset(changes.pop("preset", "light"), **changes)
         size = self.config.backbone.image_size
         return Loader(
             self.data.table,
             self.data.sampler,
             Augment(
                 size,
-                augmentation,
+                self.config.make_augmentation(),
                 mean=data.mean,
                 std=data.std,
                 seed=self.config.seed,

@@ -19,8 +19,10 @@ from bowerbird import config
 from bowerbird.errors import ConfigInvalid
 from bowerbird.models.vit import VitConfig
 from bowerbird.training import precision
+from bowerbird.training.augment import AugmentConfig
 
 UNSET = Path()
+DEFAULT_AUGMENTATION = "light"
 MEASURES = {  # of validation, the first of which sums a task up
     "metric": ("p_at_1", "r_at_10", "binary_p_at_1"),
     "classes": ("accuracy",),
@@ -260,6 +262,12 @@ class TrainConfig:
         known = [f"{task.name}/{measure}" for task in whole for measure in MEASURES[task.kind]]
         best = self.validation.best_by
         _require(best in ("", *known), "[validation] best_by", f"one of {', '.join(known)}", best)
+        self.make_augmentation()  # refuses what it does not know
+
+    def make_augmentation(self) -> AugmentConfig:
+        """Section [augmentation]."""
+        changes = {"preset": DEFAULT_AUGMENTATION, **self.augmentation}
+        return AugmentConfig.from_preset(changes.pop("preset"), **changes)
 
     def to_dict(self) -> dict[str, Any]:
         """With all defaults, as JSON values."""

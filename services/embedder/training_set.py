@@ -5,6 +5,7 @@ Legend: N training pictures, M validation pictures.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,7 @@ from .targets import Targets, build_vocabulary, encode, read_confidences, read_l
 from .train_config import DEFAULT_LOSS, UNSET, DataConfig, TaskConfig, TrainConfig
 from .validation import Validation
 
+SPLITS_NAMED = 5  # in a message
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -47,6 +49,7 @@ class TrainingSet:
         sampler: numbers of training pictures for each step.
         keep_colour: (N,) bool: pictures whose colours augmentation leaves alone.
         validation: None without validation pictures.
+        remark: what the split column says instead of `validation`, if it says that nowhere.
     """
 
     table: PictureTable
@@ -56,6 +59,7 @@ class TrainingSet:
     sampler: Sampler
     keep_colour: BoolArray
     validation: Validation | None
+    remark: str = ""
 
 
 def read_training_set(config: TrainConfig) -> TrainingSet:
@@ -68,7 +72,10 @@ def read_training_set(config: TrainConfig) -> TrainingSet:
     whole = _read_table(config)
     training = _find_rows(whole, config.data, "train", config.seed)
     if not len(training):
-        raise ConfigInvalid(f"[data] table: {config.data.table} has no picture for training among its {len(whole):,}")
+        raise ConfigInvalid(
+            f"[data] table: {config.data.table} has no picture for training among its {len(whole):,}"
+            + _tell_splits(_count_splits(whole, config.data), "train")
+        )
     table = whole.select(training)
     tasks, targets = [], {}
     for task in config.tasks:
@@ -82,6 +89,7 @@ def read_training_set(config: TrainConfig) -> TrainingSet:
         _build_sampler(config, targets),
         _find_coloured(config.tasks, targets, len(table)),
         _read_validation(config, whole, tasks),
+        _tell_splits(_count_splits(whole, config.data), "validation"),
     )
 
 
@@ -106,6 +114,17 @@ def _find_rows(table: PictureTable, data: DataConfig, split: str, seed: int) -> 
         order = permute(np.arange(len(rows)), max(1, len(rows)), np.uint64(seed))
         rows = np.sort(rows[order[: round(data.share * len(rows))]])
     return np.asarray(rows, np.int64)
+
+
+def _count_splits(table: PictureTable, data: DataConfig) -> Counter[str]:
+    return Counter(str(value) for value in table.column(data.split_column)) if data.split_column else Counter()
+
+
+def _tell_splits(counts: Counter[str], missing: str) -> str:
+    """What the split column says where it should say `missing` somewhere; empty if it does, or if there is none."""
+    if not counts or missing in counts:
+        return ""
+    return f"; its splits are {', '.join(f'{name} ({count:,})' for name, count in counts.most_common(SPLITS_NAMED))}"
 
 
 def _read_task(task: TaskConfig, table: PictureTable) -> tuple[TaskSpec, Targets]:

@@ -47,7 +47,7 @@ class PictureFiles:
         """See `PictureSource.read`."""
         try:
             return (self.root / self.names[row]).read_bytes()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
             raise ItemNotFound(f"expected a picture at {self.root / self.names[row]}: {error}") from error
 
 

@@ -206,13 +206,15 @@ def test_another_architecture_is_refused_by_name(config: Path, capfd: pytest.Cap
 
 
 def test_unreadable_pictures_are_replaced_and_named(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """One broken and one absent file: training goes on and says so."""
+    """One broken file, one absent and one impossible: training goes on and says so."""
     (config.parent / "0-0.png").write_bytes(b"no picture")
     (config.parent / "1-1.png").unlink()
+    table = config.parent / "table.jsonl"
+    table.write_text(table.read_text().replace('"2-2.png"', '"2-2\\u0000.png"'))  # no path can have that byte
     assert train(config, "--set", "optimizer.steps=20") == 0
     report = capfd.readouterr().err
-    assert "2 pictures cannot be read" in report
-    assert "0-0.png" in report or "1-1.png" in report
+    assert "3 pictures cannot be read" in report
+    assert any(name in report for name in ("0-0.png", "1-1.png", "2-2"))
 
 
 def test_a_teacher_is_learnt_from_and_dropped(config: Path) -> None:
@@ -340,3 +342,11 @@ def test_another_teacher_is_asked_anew(config: Path, monkeypatch: pytest.MonkeyP
         assert train(config, "--set", f"distill.teacher={teacher}", *short) == 0
         shutil.rmtree(config.parent / "run/states")
     assert asked == ["one", "two"]
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused_at_once(config: Path) -> None:
+    """Before a network is made or a teacher asked, and each rank by itself."""
+    process = start(config, "--processes", "4", "--set", "distill.teacher=absent")
+    _, report = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "expected a divisor of the batch of 6 pictures, got 4" in report and "Traceback" not in report

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from bowerbird.errors import ArgumentInvalid, ConfigInvalid  # noqa: E402
 from services.embedder import train_config  # noqa: E402
+from services.embedder.report import describe  # noqa: E402
 from services.embedder.targets import build_vocabulary, encode  # noqa: E402
 from services.embedder.training_set import TrainingSet, read_training_set  # noqa: E402
 from tests.unit.embedder.tiny_training import write_corpus  # noqa: E402
@@ -202,3 +203,16 @@ def test_given_labels_stand_once(config: Path) -> None:
     """A head with two rows for a label would never learn one of them."""
     with pytest.raises(ConfigInvalid, match="expected each once, got dark, dark"):
         read(config, "task.shade.labels=['dark', 'dark']")
+
+
+def test_a_split_by_another_name_is_told(config: Path) -> None:
+    """`val` is not `validation`: the table's own words help more than a zero."""
+    path = config.parent / "table.jsonl"
+    path.write_text(path.read_text().replace('"validation"', '"val"'))
+    data = read(config)
+    assert data.validation is None
+    assert data.remark == "; its splits are train (45), val (15)"
+    assert data.remark in describe(data, train_config.read(config))
+    path.write_text(path.read_text().replace('"train"', '"training"'))
+    with pytest.raises(ConfigInvalid, match=r"no picture for training among its 60; its splits are training \(45\)"):
+        read(config)

@@ -15,6 +15,15 @@ def _require(holds: bool, name: str, expected: str, value: object) -> None:
         raise ConfigInvalid(f"augmentation.{name}: expected {expected}, got {value}")
 
 
+def _is_like(value: object, example: object) -> bool:
+    """Whether it is of the example's kind: a number, two numbers, a truth value or text."""
+    if isinstance(example, tuple):
+        return isinstance(value, list | tuple) and len(value) == 2 and all(_is_like(each, 0.0) for each in value)
+    if isinstance(example, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, type(example))
+
+
 @dataclass(frozen=True)
 class AugmentConfig:
     """How strongly training pictures are changed. A probability of 0 or an empty range switches a change off.
@@ -79,10 +88,13 @@ class AugmentConfig:
             ConfigInvalid: an unknown preset or value, or one out of range.
         """
         known = [entry.name for entry in fields(cls)]
-        if name not in PRESETS:
+        if not isinstance(name, str) or name not in PRESETS:
             raise ConfigInvalid(f"augmentation: expected {' | '.join(PRESETS)}, got {name!r}")
         if unknown := sorted(set(changes) - set(known)):
             raise ConfigInvalid(f"augmentation: unknown {', '.join(unknown)}; known: {', '.join(known)}")
+        for key, value in changes.items():
+            example = getattr(PRESETS[name], key)
+            _require(_is_like(value, example), key, f"a value like {example!r}", repr(value))
         return replace(PRESETS[name], **changes)
 
 
