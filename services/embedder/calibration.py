@@ -22,6 +22,7 @@ BoolArray = npt.NDArray[np.bool_]
 LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 0.05, 50.0
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _STEPS = 60
+_LARGEST_BIAS = 20.0  # a score of 2e-9
 _RIDGE = 1e-6  # keeps the slope finite where labels are told apart without a mistake
 
 
@@ -95,6 +96,7 @@ def calibrate_labels(logits: FloatArray, truth: BoolArray) -> Calibration:
             break
     if not 1 / LARGEST_TEMPERATURE <= slope <= 1 / LEAST_TEMPERATURE:  # the head does not tell its labels apart
         slope = min(max(slope, 1 / LARGEST_TEMPERATURE), 1 / LEAST_TEMPERATURE)
+        bias = _fit_bias(slope * values, wanted.mean())
     temperature, bias = _round(1 / slope), _round(bias)
     scores = _sigmoid(values / temperature + bias)
     return Calibration(
@@ -105,6 +107,15 @@ def calibrate_labels(logits: FloatArray, truth: BoolArray) -> Calibration:
         measure_error(_sigmoid(values), wanted),
         measure_error(scores, wanted),
     )
+
+
+def _fit_bias(logits: FloatArray, share: float) -> float:
+    """What to add to the logits so that the mean score is the share of those that are right, by bisection."""
+    low, high = -_LARGEST_BIAS - float(logits.max()), _LARGEST_BIAS - float(logits.min())
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _sigmoid(logits + middle).mean() < share else (low, middle)
+    return (low + high) / 2
 
 
 def find_best_threshold(scores: FloatArray, truth: BoolArray) -> float:

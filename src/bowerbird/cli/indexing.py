@@ -20,7 +20,7 @@ from bowerbird.cli import flow, sources
 from bowerbird.cli.flow import Interrupt
 from bowerbird.cli.outcome import CommandFailed
 from bowerbird.cli.sources import FieldValue, Picture, Skipped, Source
-from bowerbird.errors import IndexNotFound
+from bowerbird.errors import IndexNotFound, ModelIndexMismatch
 from bowerbird.progress import Progress
 from bowerbird.rpc.clients import Connection, EmbedderClient, EmbedderModel, Index, Item, RetrievalClient
 
@@ -251,6 +251,11 @@ class Indexer:
             """Embed what is left; raises when something has to be tried again."""
             nonlocal left
             answer = self._embedder.batch_embed([picture.data for picture in left], half=True, timeout_s=TIMEOUT_S)
+            if answer.info.models != (self._model.model,):  # restarted with another one; its vectors look alike
+                raise ModelIndexMismatch(
+                    f"the embedder does not run {self._model.model.name} {self._model.model.version} any more, which "
+                    "this run began with; what it wrote before stays. Run the command again"
+                )
             items.extend(
                 Item(picture.item_id, answer.embeddings[n].astype(np.float16), answer.codes[n], picture.fields)
                 for n, picture in enumerate(left)

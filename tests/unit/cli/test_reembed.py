@@ -164,6 +164,25 @@ def test_what_is_written_meanwhile_is_not_lost(
     assert len(found) == 6
 
 
+@pytest.mark.parametrize("command", ["index", "reembed"])
+def test_a_model_that_is_changed_on_the_way_leaves_no_vectors(
+    run: Run, served: Served, indexed: Path, client: Any, capsys: Capture, command: str
+) -> None:
+    """Vectors of services that started anew with another model are not written under the name of the first."""
+    embed_batch = served.embedder.embed_batch
+
+    def restart(*given: Any, **options: Any) -> Any:
+        served.embedder.info = dataclasses.replace(served.embedder.info, version="ffffffffffff")
+        return embed_batch(*given, **options)
+
+    served.embedder.embed_batch = restart  # type: ignore[method-assign]
+    words = ["index", indexed, "--index", "fresh"] if command == "index" else ["reembed"]
+    assert run(*words) == outcome.EXIT_FAILED
+    assert "does not run colours fedcba987654 any more" in capsys.readouterr().err
+    assert client.get_index().model == OLD
+    assert sum(index.items for index in client.list_indexes()) == 6
+
+
 def test_an_index_that_is_not_there(run: Run, capsys: Capture) -> None:
     """The names that exist are listed."""
     assert run("reembed", "absent") == outcome.EXIT_FAILED

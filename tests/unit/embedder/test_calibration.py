@@ -58,6 +58,15 @@ def test_heads_that_cannot_be_fitted_stay_in_bounds(kind: str) -> None:
     assert 0 < found.temperature <= LARGEST_TEMPERATURE and np.isfinite(found.bias) and 0 <= found.min_score <= 1
 
 
+def test_a_head_that_is_worse_than_chance_gives_the_share_of_each_label() -> None:
+    """Its order cannot be turned round, but its scores are right on average."""
+    random = np.random.default_rng(0)
+    truth = random.random((100, 20)) < 0.05
+    found = calibrate_labels(np.where(truth, -8, 8) + random.normal(0, 0.1, truth.shape), truth)
+    assert found.temperature == LARGEST_TEMPERATURE
+    assert found.error_after < 0.02
+
+
 def test_the_threshold_is_the_one_of_the_best_f1() -> None:
     """Found by hand: two of three found at 0.7 (F1 0.8) beat one at 0.9 and three of five at 0.2."""
     scores, truth = np.array([0.9, 0.7, 0.5, 0.3, 0.2]), np.array([True, True, False, False, True])
