@@ -86,7 +86,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="ranks to start on this machine")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value; repeatable")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.processes < 1:
+        parser.error(f"--processes: expected 1 or more, got {options.processes}")
+    return options
 
 
 def _resume_command(arguments: Sequence[str]) -> str:

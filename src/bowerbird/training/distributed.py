@@ -2,7 +2,8 @@
 
 Losses are divided by what the *global* batch holds before they are differentiated, so gradients are added up over
 ranks, never averaged, and the result does not depend on how many ranks share the batch. Every rank takes part in every
-collective at every step, whatever labels its pictures have, so none ever waits for another that does not come.
+collective at every step, whatever labels its pictures have, so none ever waits for another that does not come. Where
+another rank has ended, the collectives here raise ConnectionError.
 """
 
 from __future__ import annotations
@@ -106,10 +107,21 @@ def all_reduce_gradients(parameters: Iterable[nn.Parameter], rank: Rank) -> None
         return
     for bucket in _split(gradients):
         flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
-        distributed.all_reduce(flat)
+        with _others():
+            distributed.all_reduce(flat)
         parts = flat.split([gradient.numel() for gradient in bucket])
         for gradient, part in zip(bucket, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
+
+
+@contextlib.contextmanager
+def _others() -> Iterator[None]:
+    """Raises ConnectionError where the backend finds that another rank is gone, which it tells as RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise ConnectionError(f"another rank has ended, and says why by itself ({reason})") from error
 
 
 def _split(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
@@ -130,7 +142,8 @@ def sum_over_ranks(values: Tensor, rank: Rank) -> Tensor:
     """The sum over all ranks, as a new tensor of the same shape."""
     total = values.clone()
     if rank.world_size > 1:
-        distributed.all_reduce(total)
+        with _others():
+            distributed.all_reduce(total)
     return total
 
 
@@ -144,7 +157,8 @@ def gather_rows(rows: Tensor, rank: Rank) -> Tensor:
     padded = rows.new_zeros(max(counts), *rows.shape[1:])
     padded[: len(rows)] = rows
     parts = [torch.empty_like(padded) for _ in counts]
-    distributed.all_gather(parts, padded)
+    with _others():
+        distributed.all_gather(parts, padded)
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
 

@@ -112,7 +112,9 @@ def load(path: Path) -> State:
         record = json.loads((path / RECORD).read_text())
         return State(path, int(record["step"]), dict(record["extra"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelFileCorrupt(f"{path} is not a state of a training run: {error}") from error
+        raise ModelFileCorrupt(
+            f"{path} is not a state of a training run: {error}; delete it to resume from the state before it"
+        ) from error
 
 
 def load_latest(directory: Path) -> State | None:
@@ -168,7 +170,9 @@ class State:
         try:
             return dict(safetensors.torch.load_file(path))
         except (OSError, SafetensorError) as error:
-            raise ModelFileCorrupt(f"cannot read {path}: {error}; resume from an older state or start anew") from error
+            raise ModelFileCorrupt(
+                f"cannot read {path}: {error}; delete {path.parent} to resume from the state before it"
+            ) from error
 
     def _check(self, name: str, got: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
         faults = [f"{key} is missing" for key in expected if key not in got]

@@ -350,3 +350,34 @@ def test_a_batch_that_ranks_cannot_share_is_refused_at_once(config: Path) -> Non
     _, report = process.communicate(timeout=120)
     assert process.returncode == 2
     assert "expected a divisor of the batch of 6 pictures, got 4" in report and "Traceback" not in report
+
+
+def test_the_fault_of_one_rank_is_the_last_word(config: Path) -> None:
+    """Rank 0 refuses a directory that is taken: its message, its exit code, and no traceback of the others."""
+    from bowerbird.training.run import RunDirectory
+
+    with RunDirectory(config.parent / "run").claim():
+        process = start(config, "--processes", "2")
+        _, report = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "another process is writing a run" in report and "Traceback" not in report
+
+
+def test_no_process_is_a_mistake(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """And not a run on one."""
+    with pytest.raises(SystemExit, match="2"):
+        train(config, "--processes", "0")
+    assert "--processes: expected 1 or more, got 0" in capfd.readouterr().err
+
+
+def test_a_damaged_state_is_left_by_deleting_it(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The message names the directory, and without it the run goes on from the state before."""
+    short = ("--set", "validation.every=0")
+    assert train(config, *short) == 0
+    newest = config.parent / "run/states/step-00000008"
+    (newest / "model.safetensors").write_bytes(b"cut")
+    assert train(config, "--resume", *short) == 2
+    assert f"delete {newest} to resume" in capfd.readouterr().err
+    shutil.rmtree(newest)
+    assert train(config, "--resume", *short) == 0
+    assert "step 4, float32" in capfd.readouterr().err

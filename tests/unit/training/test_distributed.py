@@ -92,6 +92,31 @@ def test_a_failed_rank_ends_the_others(tmp_path: Path) -> None:
     assert time.monotonic() - start < 50
 
 
+def test_who_loses_another_rank_says_so(tmp_path: Path) -> None:
+    """One line that can be caught, and not the backend's traceback over what the other rank has to say."""
+    code, output = finish(
+        launch(
+            tmp_path,
+            """
+            import os
+            from bowerbird.training.distributed import join, wait_for_all
+            with join("cpu") as rank:
+                wait_for_all(rank)
+                if rank.rank == 1:
+                    os._exit(7)
+                try:
+                    wait_for_all(rank)
+                except ConnectionError as error:
+                    (out / "told").write_text(str(error))
+                os._exit(8)
+            """,
+            processes=2,
+        )
+    )
+    assert code in (7, 8), output
+    assert "another rank has ended" in (tmp_path / "told").read_text()
+
+
 @pytest.mark.parametrize(
     ("sent", "heard"), [(signal.SIGINT, signal.SIGINT), (signal.SIGHUP, signal.SIGTERM)], ids=["ctrl-c", "hang-up"]
 )
