@@ -128,6 +128,8 @@ def test_the_card_tells_what_the_model_is(exported: tuple[zoo.ZooModel, Path]) -
     assert 0 < numbers["max_difference_float32"] < numbers["max_difference"] < serving_graph.MAX_DIFFERENCE
     assert numbers["concept_p_at_1"] == 0.5
     page = model.path.with_suffix(".md").read_text()
+    assert "# on the validation pictures" in model.path.with_suffix(".toml").read_text()
+    assert "errors are of the very pictures that the scores were fitted on" in page
     assert "twemoji | CC-BY-4.0" in page and "says nothing about people" in page
 
 
