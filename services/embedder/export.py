@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit code of the command line."""
     options = _parse(sys.argv[1:] if argv is None else argv)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it names packages that are not needed
+    page = zoo.find_zoo(options.zoo) / f"{options.name}.md"
+    was_there = page.exists()
     try:
         model = export(options)
     except BowerbirdError as error:
@@ -59,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{model.path} ({model.path.stat().st_size / 1e6:.1f} MB, version {model.sha256[:12]})\n"
         f"card, labels and page stand beside it; serve it with: BOWERBIRD_EMBEDDER_MODEL={model.name} bowerbird up\n"
     )
+    if was_there:
+        sys.stdout.write(f"{page} was there and stays, as people wrote in it: bring its numbers up to date\n")
     return 0
 
 

@@ -281,6 +281,21 @@ def test_a_name_that_is_taken_is_kept(exported: tuple[zoo.ZooModel, Path]) -> No
             export.export(parse(run, "--name", name, "--zoo", model.path.parent))
 
 
+@pytest.mark.usefixtures("graph_at_hand")
+def test_a_page_that_stays_is_said(
+    exported: tuple[zoo.ZooModel, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody is to take the numbers of the model before for those of this one."""
+    _, run = exported
+    words = [str(run), "--name", "vit-page", "--zoo", str(tmp_path), "--no-calibration"]
+    assert export.main(words) == 0
+    assert "up to date" not in capsys.readouterr().out
+    (tmp_path / "vit-page.md").write_text("of the one before\n")
+    assert export.main([*words, "--replace"]) == 0
+    assert "vit-page.md was there and stays" in capsys.readouterr().out
+    assert (tmp_path / "vit-page.md").read_text() == "of the one before\n"
+
+
 def test_training_data_must_be_named(tmp_path: Path) -> None:
     """Without records of sources and licences they have to be given; half-recorded ones are refused."""
     run = write_run(tmp_path)
