@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bowerbird.cli.flow import Interrupt
 from bowerbird.cli.indexing import Indexer, KnownItems, Tally, find_mismatch
 from bowerbird.cli.sources import Skipped, Source
-from bowerbird.errors import IndexChanged
+from bowerbird.errors import IndexChanged, IndexNotFound
 from bowerbird.progress import Progress
-from bowerbird.rpc.clients import Connection, EmbedderClient, Item, RetrievalClient
+from bowerbird.rpc.clients import Connection, EmbedderClient, Index, Item, RetrievalClient
 
 MAX_NAME = 63  # characters of an index's name
 MAX_PASSES = 10  # over an index that is written to all the time
@@ -53,7 +54,8 @@ class Reembedding:
         self._retrieval, self._embedder = RetrievalClient(connection), EmbedderClient(connection)
         self._index, self._pictures, self._on_skip = index, pictures, on_skip
         served, existing = self._embedder.get_model(), self._retrieval.get_index(index)
-        self.is_needed = bool(find_mismatch(existing, served)) or not existing.model.name
+        self._served = served
+        self.is_needed = self._is_other(existing)
         self.model = f"{served.model.name} {served.model.version}"
         self.count = existing.items
         self.tally = Tally()
@@ -68,20 +70,36 @@ class Reembedding:
         """
         written = 0
         for _ in range(MAX_PASSES):
-            sequence = self._retrieval.get_index(self._index).sequence  # before the items: a later write is not missed
+            existing = self._retrieval.get_index(self._index)
+            if not self._is_other(existing):  # another run of this command was faster
+                self._drop_successor()
+                return Outcome(replace(self.tally, written=written), is_replaced=True)
+            sequence = existing.sequence  # before the items: a later write is not missed
             self.tally = Tally(on_skip=self._on_skip)
-            self._make_pass(progress, interrupt, in_flight)
-            written += self.tally.written
+            try:
+                self._make_pass(progress, interrupt, in_flight)
+            except IndexNotFound:  # that other run took the successor
+                continue
+            finally:
+                written += self.tally.written
             if interrupt.stop.is_set() or (self.tally.skipped and not drop_missing):
                 return Outcome(replace(self.tally, written=written), is_replaced=False)
             try:
                 self._retrieval.replace_index(self._index, self._successor, sequence=sequence)
-            except IndexChanged:
+            except (IndexChanged, IndexNotFound):
                 continue
             # What an earlier pass wrote is unchanged for the last one.
             unchanged = max(0, self.tally.unchanged - (written - self.tally.written))
             return Outcome(replace(self.tally, written=written, unchanged=unchanged), is_replaced=True)
         raise IndexChanged(f"index {self._index!r} changes all the time; stop writing to it and run this again")
+
+    def _is_other(self, index: Index) -> bool:
+        """Whether the index is not, for certain, of the model that is served."""
+        return bool(find_mismatch(index, self._served)) or not index.model.name
+
+    def _drop_successor(self) -> None:
+        with suppress(IndexNotFound):
+            self._retrieval.delete_index(self._successor)
 
     def _make_pass(self, progress: Progress, interrupt: Interrupt, in_flight: int) -> None:
         """Make the successor hold what the index holds now."""

@@ -164,6 +164,27 @@ def test_what_is_written_meanwhile_is_not_lost(
     assert len(found) == 6
 
 
+@pytest.mark.parametrize("is_before", [True, False])
+def test_two_runs_at_once_end_with_one_index(
+    run: Run, indexed: Path, client: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture, is_before: bool
+) -> None:
+    """The slower one finds the work done, before or after its own pass, and leaves nothing behind."""
+    made = reembedding.Reembedding._make_pass
+
+    def meet_another(self: Any, *arguments: Any) -> None:
+        monkeypatch.setattr(reembedding.Reembedding, "_make_pass", made)
+        if is_before:
+            assert run("reembed") == outcome.EXIT_OK
+        made(self, *arguments)
+        if not is_before:
+            assert run("reembed") == outcome.EXIT_OK
+
+    monkeypatch.setattr(reembedding.Reembedding, "_make_pass", meet_another)
+    assert run("reembed") == outcome.EXIT_OK
+    assert capsys.readouterr().out.count("now holds vectors of colours fedcba987654") == 2
+    assert [(index.name, index.items, index.model) for index in client.list_indexes()] == [("default", 6, NEW)]
+
+
 @pytest.mark.parametrize("command", ["index", "reembed"])
 def test_a_model_that_is_changed_on_the_way_leaves_no_vectors(
     run: Run, served: Served, indexed: Path, client: Any, capsys: Capture, command: str
