@@ -20,6 +20,8 @@ from bowerbird.models.zoo import InputSpec
 from bowerbird.training.dataset import PictureTable
 
 from .model import ModelConfig
+from .targets import read_lists
+from .training_set import find_split
 
 TRAINED_SPLIT, HELD_OUT_SPLIT = "train", "validation"
 
@@ -82,7 +84,7 @@ def read_examples(place: TablePlace, config: ModelConfig, *, limit: int) -> Exam
     """
     columns = sorted({task.column for task in config.tasks})
     table = place.read(columns)
-    rows = find_rows(table, place, HELD_OUT_SPLIT)
+    rows = find_split(table, place.split_column, HELD_OUT_SPLIT)
     if len(rows) > limit:
         rows = rows[np.linspace(0, len(rows) - 1, limit).astype(np.int64)]
     height, width = config.backbone.image_size
@@ -100,18 +102,5 @@ def read_examples(place: TablePlace, config: ModelConfig, *, limit: int) -> Exam
             f"{place.table} has no picture in the split {HELD_OUT_SPLIT!r} that can be read; name another table with "
             "--table, or leave the scores as they are with --no-calibration"
         )
-    labels = {column: [_as_list(table.column(column)[row]) for row in kept] for column in columns}
+    labels = {column: read_lists(table.select(kept), column) for column in columns}
     return Examples(np.concatenate(batches), labels)
-
-
-def find_rows(table: PictureTable, place: TablePlace, split: str) -> npt.NDArray[np.int64]:
-    """Rows of a split; without a split column every picture trains."""
-    if not place.split_column:
-        return np.arange(len(table) if split == TRAINED_SPLIT else 0)
-    return np.flatnonzero(np.array([value == split for value in table.column(place.split_column)], bool))
-
-
-def _as_list(value: object) -> list[str]:
-    if value is None or value == "":
-        return []
-    return [str(each) for each in value] if isinstance(value, list) else [str(value)]

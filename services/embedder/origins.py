@@ -15,7 +15,8 @@ from typing import Any
 from bowerbird.errors import ConfigInvalid
 from bowerbird.models import zoo
 
-from .examples import TRAINED_SPLIT, TablePlace, find_rows
+from .examples import TRAINED_SPLIT, TablePlace
+from .training_set import find_split
 
 CONFIG_FILE = "config.json"
 HYBRID_STEM = "efficientnet-lite0"  # of a backbone, and the model of the zoo that it starts from
@@ -92,7 +93,9 @@ def find_sources(place: TablePlace) -> dict[str, str]:
         known[record["path"]] = (str(record.get("source", "")), str(record.get("licence", "")))
     table = place.read([])
     names = table.paths
-    counts = Counter(known.get(names[row], ("", "")) for row in find_rows(table, place, TRAINED_SPLIT).tolist())
+    counts = Counter(
+        known.get(names[row], ("", "")) for row in find_split(table, place.split_column, TRAINED_SPLIT).tolist()
+    )
     if unknown := sum(count for (source, licence), count in counts.items() if not (source and licence)):
         places = " and ".join(map(str, records))
         raise ConfigInvalid(

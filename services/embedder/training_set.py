@@ -106,14 +106,18 @@ def _read_table(config: TrainConfig) -> PictureTable:
 
 def _find_rows(table: PictureTable, data: DataConfig, split: str, seed: int) -> IntArray:
     """Rows of a split, ascending; of training only the share that is asked for."""
-    if not data.split_column:
-        rows = np.arange(len(table) if split == "train" else 0)
-    else:
-        rows = np.flatnonzero(np.array([value == split for value in table.column(data.split_column)], bool))
+    rows = find_split(table, data.split_column, split)
     if split == "train" and data.share < 1:
         order = permute(np.arange(len(rows)), max(1, len(rows)), np.uint64(seed))
         rows = np.sort(rows[order[: round(data.share * len(rows))]])
-    return np.asarray(rows, np.int64)
+    return rows
+
+
+def find_split(table: PictureTable, split_column: str, split: str) -> IntArray:
+    """Rows of a split, ascending; without a split column every picture trains."""
+    if not split_column:
+        return np.arange(len(table) if split == "train" else 0)
+    return np.flatnonzero(np.array([value == split for value in table.column(split_column)], bool))
 
 
 def _count_splits(table: PictureTable, data: DataConfig) -> Counter[str]:
