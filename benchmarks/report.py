@@ -12,13 +12,14 @@ import math
 import os
 import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
+
+from pipelines.origin import read_commit, read_processor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -38,10 +39,10 @@ Name = TypeVar("Name", bound=Hashable)
 def environment(device: Row | None = None) -> dict[str, Any]:
     """Commit, time, machine, versions and the accelerator if one was used, as they belong beside every number."""
     return {
-        "commit": _commit(),
+        "commit": read_commit(results=("benchmarks/results",)),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
-            "processor": _processor(),
+            "processor": read_processor() or "unknown",
             "architecture": platform.machine(),
             "cpus": len(os.sched_getaffinity(0)),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
@@ -229,28 +230,6 @@ def _binding_floor(mine: Mapping[str, float], floors: Mapping[str, dict[str, flo
 
 def _line(row: Row) -> str:
     return "  ".join(f"{key}={value}" for key, value in row.items() if not isinstance(value, dict))
-
-
-def _commit() -> str:
-    """The commit measured; `-dirty` if any file but the results themselves differs from it."""
-    try:
-        commit = _git("rev-parse", "--short=12", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":!benchmarks/results")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown (not a git checkout)"
-    return f"{commit}-dirty" if changed else commit
-
-
-def _git(*arguments: str) -> str:
-    answer = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    return answer.stdout.strip()
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
 
 
 def _version(package: str) -> str:

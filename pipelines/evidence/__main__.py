@@ -32,10 +32,11 @@ from pathlib import Path
 
 from bowerbird.errors import BowerbirdError
 from bowerbird.training.run import StopSignal
+from pipelines.origin import REPOSITORY
 
 from . import drawn, recipes, report
 from .bench import Bench, Place, Stopped
-from .results import FOLDER, REPOSITORY, Result, Results, describe_origin, digest
+from .results import FOLDER, Result, Results, describe_origin, digest
 from .studies import PLANS
 from .study import Study
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bowerbird.evaluation import Sample
+from pipelines.origin import REPOSITORY, read_commit, read_processor
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = REPOSITORY / "benchmarks" / "results" / "papers"
 
 
@@ -115,36 +114,15 @@ def keep_array(file: Path, values: npt.NDArray[np.floating]) -> None:
 
 def describe_origin(seconds: float) -> dict[str, Any]:
     """Commit, machine and time, as they belong beside every number."""
+    processor = read_processor() or "unknown processor"
     return {
-        "commit": read_commit(),
-        "machine": f"{_read_processor()}, {len(os.sched_getaffinity(0))} cores, {platform.system()}",
+        "commit": read_commit(results=("benchmarks/results", "docs")),
+        "machine": f"{processor}, {len(os.sched_getaffinity(0))} cores, {platform.system()}",
         "python": platform.python_version(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "load_average": round(os.getloadavg()[0], 2),
     }
-
-
-def read_commit() -> str:
-    """The commit of this checkout; `-dirty` if a file other than results and docs differs from it."""
-    try:
-        commit = _git("rev-parse", "--short=12", "HEAD")
-        dirty = _git("status", "--porcelain", "--untracked-files=no", "--", ":!benchmarks/results", ":!docs")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown (not a git checkout)"
-    return f"{commit}-dirty" if dirty else commit
-
-
-def _git(*arguments: str) -> str:
-    answer = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    return answer.stdout.strip()
-
-
-def _read_processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown processor"
 
 
 def _shorten(values: Iterable[float]) -> list[float]:
